@@ -1,0 +1,9 @@
+"""Bound propagation: intervals, CROWN, CROWN-IBP, and combinations of methods."""
+
+from certus.bounding.base import BoundMethod as BoundMethod
+from certus.bounding.base import margin_rows as margin_rows
+from certus.bounding.combine import Chunked as Chunked
+from certus.bounding.combine import Tightest as Tightest
+from certus.bounding.crown import Crown as Crown
+from certus.bounding.crown import crown_ibp as crown_ibp
+from certus.bounding.interval import IBP as IBP

@@ -1,0 +1,82 @@
+"""BoundMethod: bounds of linear functionals of a network's output over a region."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from certus.core import ArgumentError, Bounds
+from certus.graph import Graph
+from certus.relax import Relaxation
+from certus.threats import Region
+
+Interval = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a method knows about a network on a region before it is asked for a specification.
+
+    intervals maps node positions to bounds [B, *shape]; relaxations maps non-linear nodes to their
+    linear relaxation on these intervals (empty for pure interval arithmetic).
+    """
+
+    graph: Graph
+    region: Region
+    intervals: dict[int, Interval]
+    relaxations: dict[int, Relaxation]
+
+
+class BoundMethod(ABC):
+    """lower <= <c, f(x')> <= upper for every x' of the region and every row c of a specification.
+
+    Bounds hold in exact arithmetic; they are computed in the model's dtype without directed
+    rounding, and differentiable with respect to parameters, inputs and eps.
+    """
+
+    @abstractmethod
+    def prepare(self, graph: Graph, region: Region) -> State:
+        """Bound the inner nodes: work that every specification shares."""
+
+    @abstractmethod
+    def bound(self, state: State, rows: Tensor) -> Bounds:
+        """Bounds [R, B] of <row, output> for rows [R, B, *out] or [R, 1, *out]."""
+
+    @final
+    def __call__(self, graph: Graph, region: Region, spec: Tensor | None = None) -> Bounds:
+        """Bounds of the specification, or of every output where it is None.
+
+        spec is [B, R, K] (or [1, R, K], shared) with K the flattened size of the output; the result
+        is [B, R]. Without a specification it is [B, *output_shape]. A value that could not be
+        bounded comes out as NaN or infinite; `certus.core.numerics.sound` tells which may be used.
+        """
+        if tuple(region.center.shape[1:]) != graph.input_shape:
+            raise ArgumentError(
+                f"the region has shape {tuple(region.center.shape[1:])}, the model takes {graph.input_shape}"
+            )
+        batch, size = len(region), graph.nodes[graph.output].numel
+        if spec is None:
+            rows = torch.eye(size, dtype=graph.dtype, device=graph.device).unsqueeze(1)
+        elif spec.ndim == 3 and spec.shape[0] in (1, batch) and spec.shape[2] == size:
+            rows = spec.transpose(0, 1)
+        else:
+            raise ArgumentError(
+                f"spec must be [{batch} or 1, R, {size}], got {tuple(spec.shape)}"
+            )
+        state = self.prepare(graph.resolved(), region)
+        found = self.bound(state, rows.reshape(*rows.shape[:2], *graph.output_shape))
+        lower, upper = found.lower.T, found.upper.T
+        if spec is None:
+            lower, upper = (b.reshape(batch, *graph.output_shape) for b in (lower, upper))
+        return Bounds(lower, upper)
+
+
+def margin_rows(labels: Tensor, classes: int, like: Tensor) -> Tensor:
+    """The specification z_y - z_j for every j != y: [B, K - 1, K] for labels [B]."""
+    others = torch.arange(classes - 1, device=labels.device).expand(len(labels), -1)
+    others = others + (others >= labels.unsqueeze(1))
+    rows = torch.zeros(len(labels), classes - 1, classes, dtype=like.dtype, device=like.device)
+    rows.scatter_(2, labels.view(-1, 1, 1).expand(-1, classes - 1, 1), 1.0)
+    return rows.scatter_(2, others.unsqueeze(2).to(rows.device), -1.0)

@@ -1,0 +1,102 @@
+"""Methods made of methods: the tightest of several, and one in pieces."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certus.bounding.base import BoundMethod, State
+from certus.core import ArgumentError, Bounds
+from certus.core.validate import count
+from certus.graph import Graph
+from certus.threats import Region
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts(State):
+    parts: tuple[State, ...]
+
+
+@dataclass(frozen=True)
+class Tightest(BoundMethod):
+    """The intersection of what several methods prove: max of lower, min of upper bounds."""
+
+    methods: tuple[BoundMethod, ...]
+
+    def __init__(self, *methods: BoundMethod) -> None:
+        if not methods:
+            raise ArgumentError("Tightest needs at least one method")
+        object.__setattr__(self, "methods", methods)
+
+    def prepare(self, graph: Graph, region: Region) -> State:
+        """The states of all methods, and the intersection of their intervals."""
+        parts = tuple(method.prepare(graph, region) for method in self.methods)
+        shared = set.intersection(*[set(part.intervals) for part in parts])
+        intervals = {
+            position: (
+                _fold(torch.maximum, [part.intervals[position][0] for part in parts]),
+                _fold(torch.minimum, [part.intervals[position][1] for part in parts]),
+            )
+            for position in shared
+        }
+        return _Parts(graph, region, intervals, parts[-1].relaxations, parts)
+
+    def bound(self, state: State, rows: Tensor) -> Bounds:
+        """Meet of the bounds; NaN where any method gives NaN."""
+        assert isinstance(state, _Parts)
+        found = [m.bound(s, rows) for m, s in zip(self.methods, state.parts, strict=True)]
+        return Bounds(
+            _fold(torch.maximum, [b.lower for b in found]),
+            _fold(torch.minimum, [b.upper for b in found]),
+        )
+
+
+@dataclass(frozen=True)
+class Chunked(BoundMethod):
+    """Another method on at most `batch` inputs and `rows` rows at a time, to bound its memory."""
+
+    method: BoundMethod
+    batch: int = 32
+    rows: int = 4096
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        count(self.batch, "batch")
+        count(self.rows, "rows")
+
+    def prepare(self, graph: Graph, region: Region) -> State:
+        """The states of the pieces, one after the other; intervals joined."""
+        pieces = torch.arange(len(region), device=region.center.device).split(self.batch)
+        parts = tuple(self.method.prepare(graph, region.select(piece)) for piece in pieces)
+        intervals = {
+            position: (
+                torch.cat([part.intervals[position][0] for part in parts]),
+                torch.cat([part.intervals[position][1] for part in parts]),
+            )
+            for position in parts[0].intervals
+        }
+        return _Parts(graph, region, intervals, {}, parts)
+
+    def bound(self, state: State, rows: Tensor) -> Bounds:
+        """The bounds of the pieces, put together."""
+        assert isinstance(state, _Parts)
+        start, found = 0, []
+        for part in state.parts:
+            stop = start + len(part.region)
+            own = rows if rows.shape[1] == 1 else rows[:, start:stop]
+            pieces = [self.method.bound(part, piece) for piece in own.split(self.rows)]
+            found.append(
+                Bounds(torch.cat([b.lower for b in pieces]), torch.cat([b.upper for b in pieces]))
+            )
+            start = stop
+        return Bounds(
+            torch.cat([b.lower for b in found], 1), torch.cat([b.upper for b in found], 1)
+        )
+
+
+def _fold(meet: Callable[[Tensor, Tensor], Tensor], tensors: list[Tensor]) -> Tensor:
+    result = tensors[0]
+    for tensor in tensors[1:]:
+        result = meet(result, tensor)
+    return result

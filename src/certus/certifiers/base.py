@@ -1,0 +1,229 @@
+"""Certifier: one adapter for each family of method, behind one sealed call."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from certus.core import (
+    ArgumentError,
+    Certificates,
+    ContradictionError,
+    Progress,
+    Reason,
+    Verdict,
+)
+from certus.core.numerics import guard, sound
+from certus.core.progress import silent
+from certus.core.validate import inputs as check_inputs
+from certus.core.validate import labels as check_labels
+from certus.core.validate import logits as check_logits
+from certus.graph import Graph
+from certus.threats import Region, Threat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What a certifier is asked, after validation, about B inputs.
+
+    radius [B] is the threat's size in its own norm (NaN where it has no single one).
+    """
+
+    graph: Graph
+    x: Tensor
+    y: Tensor
+    logits: Tensor
+    region: Region
+    radius: Tensor
+    norm: str
+    ids: Sequence[int]
+    progress: Progress
+
+    @property
+    def prediction(self) -> Tensor:
+        """Class of each clean input, [B]."""
+        return self.logits.argmax(1)
+
+    def select(self, index: Tensor) -> "Query":
+        """The same question about some of the inputs; index is int64 [M]."""
+        ids = [self.ids[i] for i in index.tolist()]
+        return replace(
+            self,
+            x=self.x[index],
+            y=self.y[index],
+            logits=self.logits[index],
+            region=self.region.select(index),
+            radius=self.radius[index],
+            ids=ids,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a family concludes about one input before the sealed call has re-checked it."""
+
+    verdict: Verdict
+    reason: Reason | None
+    radius: float
+    margin: float = float("nan")
+    witness: Tensor | None = None
+    prediction: int | None = None  # only where the certified classifier is not the network itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certifier(ABC):
+    """Decides whether the label of each input is the prediction and stays it under a threat.
+
+    block is how many inputs are handled together; evaluation aligns its blocks to it, so that a
+    resumed run repeats the same arithmetic.
+    """
+
+    name: ClassVar[str]
+    gives_radius: ClassVar[bool]
+    needs: ClassVar[str]
+    block: int = 64
+
+    @abstractmethod
+    def run(self, query: Query) -> list[Answer]:
+        """One answer for each input; called under torch.no_grad."""
+
+    @property
+    def confidence(self) -> float:
+        """1 for a proof, 1 - alpha for a statistical claim."""
+        return 1.0
+
+    def describe(self) -> str:
+        """The whole configuration as text."""
+        return repr(self)
+
+    @final
+    def __call__(
+        self,
+        graph: Graph,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        ids: Sequence[int] | None = None,
+        progress: Progress = silent,
+    ) -> Certificates:
+        """Validate, run, re-check every witness on the original model, and time it.
+
+        x [B, *shape] in the model's dtype; y [B] integer labels; ids name the inputs for the random
+        draws (default 0..B-1). seconds is the wall time shared evenly by the inputs of the call.
+        Raises ArgumentError or ModelError before any work for input that cannot be used.
+        """
+        query = self._query(graph, x, y, threat, ids, progress)
+        start = time.perf_counter()
+        with torch.no_grad():
+            answers = [_recheck(query, b, a) for b, a in enumerate(self.run(query))]
+        seconds = (time.perf_counter() - start) / len(x)
+        classes = [
+            int(p) if a.prediction is None else a.prediction
+            for p, a in zip(query.prediction, answers, strict=True)
+        ]
+        return Certificates(
+            prediction=torch.tensor(classes),
+            verdict=[a.verdict for a in answers],
+            reason=[a.reason for a in answers],
+            radius=torch.tensor([a.radius for a in answers], dtype=torch.float64),
+            margin=torch.tensor([a.margin for a in answers], dtype=torch.float64),
+            method=self.name,
+            threat=threat.describe(),
+            confidence=self.confidence,
+            seconds=torch.full((len(x),), seconds, dtype=torch.float64),
+            witness=[a.witness for a in answers],
+        )
+
+    def _query(
+        self,
+        graph: Graph,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        ids: Sequence[int] | None,
+        progress: Progress,
+    ) -> Query:
+        check_inputs(x, graph.input_shape)
+        if x.dtype != graph.dtype:
+            raise ArgumentError(f"inputs are {x.dtype}, the model computes in {graph.dtype}")
+        for name, tensor in graph.tensors():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise ArgumentError(f"the model's tensor {name} contains NaN or infinite values")
+        ids = list(range(len(x))) if ids is None else list(ids)
+        if len(ids) != len(x):
+            raise ArgumentError(f"ids must name each of the {len(x)} inputs, got {len(ids)}")
+        region = threat.region(x)  # refuses inputs that do not fit the threat before any work
+        with torch.no_grad():
+            logits = check_logits(graph(x), len(x))
+        y = check_labels(y, len(x), logits.shape[1]).to(x.device)
+        return Query(
+            graph=graph,
+            x=x,
+            y=y,
+            logits=logits,
+            region=region,
+            radius=threat.radius(x),
+            norm=threat.norm,
+            ids=ids,
+            progress=progress,
+        )
+
+
+def decide(query: Query, lower: Tensor, upper: Tensor) -> list[Answer]:
+    """Answers from bounds [B, K-1] of z_y - z_j: VERIFIED where every lower bound is surely > 0."""
+    usable = sound(lower, upper).all(1)
+    scale = torch.maximum(lower.abs(), upper.abs())
+    proven = (usable & (lower > guard(scale)).all(1)).tolist()
+    margin = lower.amin(1).tolist()
+    radius = query.radius.tolist()
+    wrong = misclassified(query)
+    answers = []
+    for b in range(len(query.y)):
+        if wrong[b] is not None:
+            answers.append(wrong[b])
+        elif not bool(usable[b]):
+            answers.append(
+                Answer(verdict=Verdict.UNKNOWN, reason=Reason.NUMERICAL, radius=0.0)
+            )
+        elif proven[b]:
+            answers.append(
+                Answer(verdict=Verdict.VERIFIED, reason=None, radius=radius[b], margin=margin[b])
+            )
+        else:
+            answers.append(
+                Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0, margin=margin[b])
+            )
+    return answers
+
+
+def misclassified(query: Query) -> list[Answer | None]:
+    """FALSIFIED, with the input itself as witness, where the clean prediction is not the label."""
+    wrong = (query.prediction != query.y).tolist()
+    return [
+        Answer(
+            verdict=Verdict.FALSIFIED, reason=Reason.MISCLASSIFIED, radius=0.0, witness=query.x[b]
+        )
+        if wrong[b]
+        else None
+        for b in range(len(wrong))
+    ]
+
+
+def _recheck(query: Query, b: int, answer: Answer) -> Answer:
+    """A witness counts only if it lies in the region and the original model is wrong on it."""
+    own = answer.prediction is None  # the answer is about the network itself
+    if answer.verdict is Verdict.VERIFIED and own and query.prediction[b] != query.y[b]:
+        raise ContradictionError("a certifier verified an input that the model misclassifies")
+    if answer.witness is None:
+        return answer
+    point = answer.witness.unsqueeze(0)
+    region = query.region.select(torch.tensor([b], device=point.device))
+    logits, label = query.graph.original(point)[0], int(query.y[b])
+    others = torch.cat([logits[:label], logits[label + 1 :]])
+    if bool(region.contains(point)) and bool(others.max() >= logits[label]):
+        return answer
+    return Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0, margin=answer.margin)

@@ -1,0 +1,208 @@
+"""Affine operations with weights: linear, convolution, batch normalisation, scale, shift, sums."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from certus.graph.op import Affine, Shape
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Affine):
+    """x W' + b over the last dimension; weight [out, in], bias [out] or None."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """[B, *, in] -> [B, *, out]."""
+        return F.linear(inputs[0], self.weight, self.bias)
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """r |W|'."""
+        return F.linear(radii[0], self.weight.abs())
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """rows W."""
+        return (rows @ self.weight,)
+
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """The bias, spread over the dimensions before the last."""
+        if self.bias is None:
+            return None
+        return self.bias.expand(1, *shapes[0][:-1], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Affine):
+    """Convolution in 1, 2 or 3 dimensions with zero padding; weight [out, in / groups, *kernel]."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """[B, in, *space] -> [B, out, *space']."""
+        return self._apply(inputs[0], self.weight, self.bias)
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """Convolution with |W|."""
+        return self._apply(radii[0], self.weight.abs(), None)
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """Transposed convolution; output padding restores what the stride cut off."""
+        dims = self.weight.ndim - 2
+        missing = [
+            size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
+            for size, out, s, p, d, k in zip(
+                shapes[0][1:],
+                rows.shape[2:],
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.weight.shape[2:],
+                strict=True,
+            )
+        ]
+        return (
+            _CONV_TRANSPOSE[dims](
+                rows,
+                self.weight,
+                None,
+                self.stride,
+                self.padding,
+                tuple(missing),
+                self.groups,
+                self.dilation,
+            ),
+        )
+
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """The bias of each channel at every position."""
+        if self.bias is None:
+            return None
+        space = [
+            (size + 2 * p - d * (k - 1) - 1) // s + 1
+            for size, s, p, d, k in zip(
+                shapes[0][1:],
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.weight.shape[2:],
+                strict=True,
+            )
+        ]
+        return self.bias.view(1, -1, *[1] * len(space)).expand(1, -1, *space)
+
+    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        conv = _CONV[weight.ndim - 2]
+        return conv(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm(Affine):
+    """Normalisation by fixed statistics, an affine map of each channel (dimension 1)."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    mean: Tensor
+    variance: Tensor
+    epsilon: float
+
+    @property
+    def scale(self) -> Tensor:
+        """weight / sqrt(variance + epsilon), one number a channel."""
+        scale = (self.variance + self.epsilon).rsqrt()
+        return scale if self.weight is None else scale * self.weight
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """(x - mean) * scale + bias."""
+        shift = -self.mean * self.scale
+        if self.bias is not None:
+            shift = shift + self.bias
+        return inputs[0] * _channel(self.scale, inputs[0]) + _channel(shift, inputs[0])
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """|scale| r."""
+        return radii[0] * _channel(self.scale.abs(), radii[0])
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """rows times scale."""
+        return (rows * _channel(self.scale, rows),)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Affine):
+    """Elementwise product with a constant that broadcasts against [B, *shape]."""
+
+    factor: Tensor
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """x * factor."""
+        return inputs[0] * self.factor
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """r * |factor|."""
+        return radii[0] * self.factor.abs()
+
+
+@dataclass(frozen=True, eq=False)
+class Shift(Affine):
+    """Elementwise sum with a constant that broadcasts against [B, *shape]."""
+
+    amount: Tensor
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """x + amount."""
+        return inputs[0] + self.amount
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """r, in the shape of the sum."""
+        return radii[0] + torch.zeros_like(self.amount)
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(Affine):
+    """x_1 + factor * x_2: additions, subtractions and residual connections."""
+
+    factor: float = 1.0
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """x_1 + factor * x_2, broadcast."""
+        return inputs[0] + self.factor * inputs[1]
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """r_1 + |factor| r_2."""
+        return radii[0] + abs(self.factor) * radii[1]
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul(Affine):
+    """Product with a constant matrix: x M, or M x where `left`."""
+
+    matrix: Tensor
+    left: bool = False
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """x M or M x, batched as torch.matmul."""
+        return self._apply(inputs[0], self.matrix)
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """The product with |M|."""
+        return self._apply(radii[0], self.matrix.abs())
+
+    def _apply(self, x: Tensor, matrix: Tensor) -> Tensor:
+        return matrix @ x if self.left else x @ matrix
+
+
+def _channel(value: Tensor, like: Tensor) -> Tensor:
+    return value.view(1, -1, *[1] * (like.ndim - 2))

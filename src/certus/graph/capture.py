@@ -1,0 +1,190 @@
+"""From an nn.Module to a Graph by torch.export; parameters stay the module's own tensors."""
+
+import operator
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from certus.core import ModelError, UnsupportedError
+from certus.core.random import generator
+from certus.core.validate import inputs as check_inputs
+from certus.graph.aten import BUILDERS, Arguments, Unsupported, fixed_shape
+from certus.graph.expression import Expression
+from certus.graph.graph import Graph, build
+from certus.graph.op import Op
+
+
+def trace(module: nn.Module, example: Tensor) -> Graph:
+    """Capture a module as a Graph that works for every batch size.
+
+    module: in evaluation mode, one tensor in, one tensor out; it is not changed. example: [B, *shape]
+    in the module's dtype and on its device, any B >= 1 (values do not matter, they must be finite).
+    The graph holds the module's own parameters, so it follows training and is differentiable. It is
+    compared with the module on random inputs before it is returned.
+
+    Raises ModelError (training mode, NaN weights, control flow on values, wrong shape) and
+    UnsupportedError, which names every operation without a rule together with its source line.
+    """
+    check_inputs(example)
+    _check_module(module)
+    exported = _export(module, example)
+    graph = _Capture(module, exported).graph(example)
+    _compare(module, graph, example)
+    return graph
+
+
+def _check_module(module: nn.Module) -> None:
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"expected a torch.nn.Module, got {type(module).__name__}")
+    for name, part in module.named_modules():
+        if part.training:
+            where = f" (its part {name!r} is)" if name else ""
+            raise ModelError(f"the model is in training mode{where}; call model.eval() first")
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"parameter {name} of the model contains NaN or infinite values")
+
+
+def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    two = example[:1].detach().repeat(2, *[1] * (example.ndim - 1))  # a batch of one is specialised
+    batch = {0: torch.export.Dim("batch", min=2)}
+    with torch.no_grad():  # the module's own error (wrong shape, dtype) is the clearest
+        try:
+            module(two)
+        except Exception as error:
+            raise ModelError(f"the model fails on an input {tuple(two.shape)}: {_line(error)}") from error
+    try:
+        return torch.export.export(module, (two,), dynamic_shapes=(batch,))
+    except Exception as error:
+        raise ModelError(
+            "torch.export cannot capture the model (control flow on values, a fixed batch size, or "
+            f"Python side effects): {_line(error)}"
+        ) from error
+
+
+class _Capture:
+    """One walk over an exported program."""
+
+    def __init__(self, module: nn.Module, exported: torch.export.ExportedProgram) -> None:
+        self.module, self.exported = module, exported
+        self.known: dict[fx.Node, Tensor] = {}
+        self.position: dict[fx.Node, int] = {}
+        self.ops: list[tuple[Op, tuple[int, ...], str]] = []
+        self.problems: list[str] = []
+
+    def graph(self, example: Tensor) -> Graph:
+        self._placeholders()
+        for node in self.exported.graph.nodes:
+            if node.op == "call_function" and not _is_size(node) and self._depends_on_input(node):
+                self._add(node)
+        if self.problems:
+            listing = "; ".join(dict.fromkeys(self.problems))
+            raise UnsupportedError(f"the model uses operations without a bound rule: {listing}")
+        result = self._result()
+        graph = build(self.ops, tuple(example.shape[1:]), self.module, example)
+        return Graph(graph.nodes, self.position[result], self.module)
+
+    def _placeholders(self) -> None:
+        signature = self.exported.graph_signature
+        state = self.exported.state_dict | self.exported.constants
+        names = signature.inputs_to_parameters | signature.inputs_to_buffers
+        names = names | signature.inputs_to_lifted_tensor_constants
+        own = dict(self.module.named_parameters(remove_duplicate=False))
+        own |= dict(self.module.named_buffers(remove_duplicate=False))
+        for node in self.exported.graph.nodes:
+            if node.op == "placeholder" and node.name in names:
+                key = names[node.name]
+                self.known[node] = own.get(key, state[key] if key in state else None)
+            elif node.op == "placeholder":
+                self.position[node] = 0
+
+    def _depends_on_input(self, node: fx.Node) -> bool:
+        """Whether a node is a tensor that depends on the network's input."""
+        if node in self.position:
+            return True
+        return any(self._depends_on_input(n) for n in node.all_input_nodes if not _is_size(n))
+
+    def _constant(self, node: fx.Node) -> Tensor | Expression:
+        if _is_size(node):
+            raise Unsupported("a number that depends on the batch size")
+        return self.known[node] if node in self.known else Expression(node, self.known)
+
+    def _add(self, node: fx.Node) -> None:
+        target = str(node.target)
+        self.position[node] = 0  # also where it fails, so that every problem is found in one pass
+        if node.target is operator.getitem:
+            return  # an element of a list whose own operation is refused
+        try:
+            if target not in BUILDERS:
+                raise Unsupported("")
+            fixed_shape(node)
+            built = BUILDERS[target](Arguments(node, self._depends_on_input, self._constant))
+        except Unsupported as why:
+            reason = f" ({why})" if str(why) else ""
+            self.problems.append(f"{target}{reason} {_where(node)}")
+            return
+        if isinstance(built, fx.Node):
+            self.position[node] = self.position[built]
+            return
+        op, data = built
+        self.ops.append((op, tuple(self.position[d] for d in data), _where(node)))
+        self.position[node] = len(self.ops)
+        if target.split(".")[1].endswith("_"):  # in place: later readers of the old value see the new
+            self.position[data[0]] = self.position[node]
+
+    def _result(self) -> fx.Node:
+        results = next(n for n in self.exported.graph.nodes if n.op == "output").args[0]
+        mutated = self.exported.graph_signature.buffers_to_mutate
+        if len(results) != 1 or mutated or not isinstance(results[0], fx.Node):
+            raise ModelError("the model must return one tensor and change no buffer")
+        if results[0] not in self.position:
+            raise ModelError("the model's output does not depend on its input")
+        return results[0]
+
+
+def _is_size(node: fx.Node) -> bool:
+    """A number such as the batch size, neither a tensor nor a list of tensors."""
+    plain = int | float | torch.SymInt | torch.SymFloat | torch.SymBool | None
+    return node.op == "call_function" and isinstance(node.meta.get("val"), plain)
+
+
+def _where(node: fx.Node) -> str:
+    """The user's source line: the innermost frame outside torch, or the node's name."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or "")
+    own = [f for f in frames if "/torch/" not in f[0]] or frames
+    if not own:
+        return f"in {node.name}"
+    file, line, code = own[-1]
+    return f"at {file.rsplit('/', 1)[-1]}:{line} `{code.strip()}`"
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__
+
+
+def _compare(module: nn.Module, graph: Graph, example: Tensor) -> None:
+    """Graph and module must agree on random inputs at several batch sizes and scales."""
+    tolerance = 1e-4 if example.dtype == torch.float32 else 1e-8
+    if example.dtype in (torch.float16, torch.bfloat16):
+        tolerance = 2e-2
+    with torch.no_grad():
+        for batch, scale in ((1, 1.0), (3, 1.0), (5, 0.3)):
+            noise = torch.randn(batch, *example.shape[1:], generator=generator(0, batch))
+            x = example[:1].detach() + scale * noise.to(example)
+            expected, found = module(x), graph(x)
+            worst = _distance(expected, found)
+            if not worst <= tolerance:
+                raise ModelError(
+                    f"the captured graph differs from the model by {worst:.2g} relative on random "
+                    "inputs; the model may be random, or change its input in place"
+                )
+
+
+def _distance(expected: Any, found: Tensor) -> float:
+    if not isinstance(expected, Tensor) or expected.shape != found.shape:
+        return float("inf")
+    size = expected.abs().max().clamp(min=1.0)
+    return float((expected - found).abs().max() / size)

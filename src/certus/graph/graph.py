@@ -1,0 +1,140 @@
+"""Graph: a network as a list of operations in order of evaluation, with its parameters live."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from certus.core.fingerprint import fingerprint
+from certus.graph.expression import Expression
+from certus.graph.op import Input, Op, Shape, tensors_of
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation in a graph: inputs are positions in `Graph.nodes`, shape is without batch."""
+
+    op: Op
+    inputs: tuple[int, ...]
+    shape: Shape
+    source: str = ""
+
+    @property
+    def numel(self) -> int:
+        """Values for each input of the batch."""
+        return torch.Size(self.shape).numel()
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network that can be evaluated, bounded and encoded.
+
+    nodes are in order of evaluation, node 0 is the input, `output` is the position of the result.
+    original is what the graph was made from; counterexamples are replayed on it.
+    """
+
+    nodes: tuple[Node, ...]
+    output: int
+    original: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Evaluate on x [B, *input_shape] -> [B, *output_shape]."""
+        return self.values(x)[self.output]
+
+    def values(self, x: Tensor) -> list[Tensor]:
+        """The value of every node on x."""
+        values: list[Tensor] = [x]
+        for node in self.resolved().nodes[1:]:
+            values.append(node.op.forward(*[values[i] for i in node.inputs]))
+        return values
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one input."""
+        return self.nodes[0].shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of one output."""
+        return self.nodes[self.output].shape
+
+    def shapes(self, node: Node) -> list[Shape]:
+        """Shapes of the inputs of a node."""
+        return [self.nodes[i].shape for i in node.inputs]
+
+    def tensors(self) -> list[tuple[str, Tensor]]:
+        """Every parameter tensor with a name such as `3.weight`."""
+        return [
+            (f"{i}.{name}", value)
+            for i, node in enumerate(self.resolved().nodes)
+            for name, value in tensors_of(node.op)
+        ]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the parameters (float32 where there are none)."""
+        found = [t.dtype for _, t in self.tensors() if t.is_floating_point()]
+        return found[0] if found else torch.get_default_dtype()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters (CPU where there are none)."""
+        found = self.tensors()
+        return found[0][1].device if found else torch.device("cpu")
+
+    def fingerprint(self) -> str:
+        """Hash of the operations and of every parameter."""
+        kinds = "/".join(f"{n.op.name}{n.inputs}{n.shape}" for n in self.nodes)
+        return fingerprint([*self.tensors(), (kinds, torch.zeros(1))])
+
+    def resolved(self) -> "Graph":
+        """This graph with parameters that are computed from other parameters evaluated now."""
+        if not any(_expressions(node.op) for node in self.nodes):
+            return self
+        return replace(self, nodes=tuple(_resolve(node) for node in self.nodes))
+
+    def substituted(self, ops: dict[int, Op]) -> "Graph":
+        """A copy in which some nodes have another operation of the same shape."""
+        nodes = list(self.nodes)
+        for position, op in ops.items():
+            nodes[position] = replace(nodes[position], op=op)
+        return replace(self, nodes=tuple(nodes))
+
+    def summary(self) -> str:
+        """One line for each node: position, operation, inputs, shape."""
+        rows = [
+            f"{i:4d}  {n.op.name:<16} {', '.join(map(str, n.inputs)):<10} {list(n.shape)}"
+            for i, n in enumerate(self.nodes)
+        ]
+        return "\n".join(rows)
+
+
+def build(
+    ops: Sequence[tuple[Op, tuple[int, ...], str]],
+    input_shape: Shape,
+    original: Callable[[Tensor], Tensor],
+    like: Tensor,
+) -> Graph:
+    """A graph from operations in order (the first result is position 1); shapes by evaluation."""
+    nodes = [Node(Input(), (), input_shape)]
+    values = [like.new_zeros(1, *input_shape)]
+    with torch.no_grad():
+        for op, inputs, source in ops:
+            resolved = _resolve(Node(op, inputs, ())).op
+            values.append(resolved.forward(*[values[i] for i in inputs]))
+            nodes.append(Node(op, inputs, tuple(values[-1].shape[1:]), source))
+    return Graph(tuple(nodes), len(nodes) - 1, original)
+
+
+def _expressions(op: Op) -> dict[str, Expression]:
+    return {name: value for name, value in vars(op).items() if isinstance(value, Expression)}
+
+
+def _resolve(node: Node) -> Node:
+    found = _expressions(node.op)
+    if not found:
+        return node
+    known = {f.name for f in fields(node.op)}
+    values = {name: value.evaluate() for name, value in found.items() if name in known}
+    return replace(node, op=replace(node.op, **values))

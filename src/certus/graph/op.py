@@ -1,0 +1,89 @@
+"""Capability classes: what an operation promises, which is all that an engine may rely on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]  # of one input, without the batch dimension
+
+
+@dataclass(frozen=True, eq=False)
+class Op(ABC):
+    """One operation of a network. Tensors have the batch first; fields are its parameters, live."""
+
+    @abstractmethod
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Evaluate on a batch."""
+
+    @property
+    def name(self) -> str:
+        """The class name, as reports and errors show it."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Op):
+    """The network's input; a walk supplies its value."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Never evaluated: refuse."""
+        raise RuntimeError("an input has no value of its own")
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Op):
+    """Promise: f(x_1, ..., x_k) = sum_i W_i x_i + b, the same for every element of the batch."""
+
+    @abstractmethod
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """sum_i |W_i| r_i for radii r_i >= 0: the radius of the image of a box."""
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """rows [N, *out] times W_i, for every i: [N, *in_i]. Default: vjp, exact for affine maps.
+
+        An operation may override this with something faster; a law compares the two.
+        """
+        zeros = [rows.new_zeros(rows.shape[0], *shape) for shape in shapes]
+        _, pull = torch.func.vjp(self.forward, *zeros)
+        return pull(rows)
+
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """b as [1, *out], or None where it is zero."""
+        return self.forward(*[like.new_zeros(1, *shape) for shape in shapes])
+
+
+@dataclass(frozen=True, eq=False)
+class Selection(Affine):
+    """Promise: affine without offset and with entries W_i >= 0 (moves, copies, averages)."""
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """The operation itself, since |W| = W."""
+        return self.forward(*radii)
+
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """None: there is no offset."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Monotone(Op):
+    """Promise: non-decreasing in every coordinate of every input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Monotone):
+    """Promise: monotone, and output element i is one function of input element i alone."""
+
+    @property
+    @abstractmethod
+    def lipschitz(self) -> float:
+        """Largest absolute slope of the function."""
+
+
+def tensors_of(op: Op) -> list[tuple[str, Any]]:
+    """The fields of an operation that hold tensors."""
+    return [(name, value) for name, value in vars(op).items() if isinstance(value, Tensor)]

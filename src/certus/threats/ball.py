@@ -1,0 +1,119 @@
+"""Ball: L2 and L1 balls around an input, scaled by eps and cut by the clip range."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from certus.core.random import draw
+from certus.threats.box import Box, inner
+from certus.threats.region import Region, spread
+
+
+class Ball(Region):
+    """{x + eps * u : ||u||_p <= 1} cut by a box, for p = 1 or 2.
+
+    x and eps are [B, *shape]; an eps that differs between elements makes an ellipsoid (p = 2) or a
+    weighted cross-polytope (p = 1). `clip` (lower, upper) must contain x; None means no clipping.
+    """
+
+    def __init__(
+        self, x: Tensor, eps: Tensor, p: int, clip: tuple[float, float] | None = None
+    ) -> None:
+        self._x, self._eps, self._p, self._clip = x, eps, p, clip
+        low, high = x - eps, x + eps
+        self._box = Box(low, high) if clip is None else Box(low.clamp(*clip), high.clamp(*clip))
+
+    @property
+    def center(self) -> Tensor:
+        """The clean input."""
+        return self._x
+
+    @property
+    def lower(self) -> Tensor:
+        """Lower corner of the bounding box."""
+        return self._box.lower
+
+    @property
+    def upper(self) -> Tensor:
+        """Upper corner of the bounding box."""
+        return self._box.upper
+
+    def linear_range(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """<row, x> -+ ||eps * row||_q, 1/p + 1/q = 1, and never beyond the bounding box's range."""
+        middle = inner(rows, self._x)
+        flat = (rows * self._eps).flatten(2)
+        radius = _norm(flat, self._p) if self._p == 2 else flat.abs().amax(2)
+        if self._clip is None:
+            return middle - radius, middle + radius
+        low, high = self._box.linear_range(rows)
+        return torch.maximum(middle - radius, low), torch.minimum(middle + radius, high)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Shrink towards the centre where outside, then clip: feasible, and near x."""
+        unit = self._unit(x)
+        size = unit.norm(p=self._p, dim=1)
+        if self._p == 2:
+            shrunk = unit / size.clamp(min=1).unsqueeze(1)
+        else:
+            shrunk = torch.where((size > 1).unsqueeze(1), _onto_simplex(unit), unit)
+        inside = 1 - 64 * torch.finfo(x.dtype).eps  # stay inside although x + eps * u rounds
+        moved = self._x + self._eps * (shrunk * inside).view_as(x)
+        return torch.where(spread(self.contains(x), x), x, self._box.project(moved))
+
+    def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Half of the draws uniform in direction on the sphere, the rest inside; then clipped."""
+        direction = draw(torch.randn, self._x, generators).flatten(1)
+        if self._p == 1:  # signed exponentials are uniform on the cross-polytope
+            uniform = draw(torch.rand, self._x, generators).flatten(1)
+            direction = direction.sign() * -(uniform.clamp(min=1e-12)).log()
+        size = draw(torch.rand, self._x[:, :1].flatten(1)[:, :1], generators).mul(2).clamp(max=1)
+        unit = direction / direction.norm(p=self._p, dim=1, keepdim=True).clamp(min=1e-30) * size
+        return self.project(self._x + self._eps * unit.view_as(self._x))
+
+    def contains(self, x: Tensor) -> Tensor:
+        """||(x' - x) / eps||_p <= 1 in float64, and inside the box."""
+        return (self._unit(x.double()).norm(p=self._p, dim=1) <= 1) & self._box.contains(x)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Normalised gradient for p = 2; for p = 1 the tenth of the coordinates that matter most."""
+        scaled = (gradient * self._eps).flatten(1)
+        if self._p == 2:
+            unit = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        else:
+            keep = max(1, scaled.shape[1] // 10)
+            floor = scaled.abs().topk(keep, dim=1).values[:, -1:]
+            unit = scaled.sign() * (scaled.abs() >= floor) / keep
+        return self._eps * unit.view_as(gradient)
+
+    def l2_extent(self, x: Tensor) -> Tensor:
+        """Distance of x to the centre plus the largest eps, or to the box's farthest corner."""
+        ball = (x - self._x).flatten(1).norm(dim=1) + self._eps.flatten(1).amax(1)
+        return torch.minimum(ball, self._box.l2_extent(x))
+
+    def select(self, index: Tensor) -> "Ball":
+        """Some of the balls."""
+        return Ball(self._x[index], self._eps[index], self._p, self._clip)
+
+    def _unit(self, x: Tensor) -> Tensor:
+        """(x' - x) / eps as [B, n]; where eps is 0 any move counts as infinitely long."""
+        move = (x - self._x.to(x.dtype)).flatten(1)
+        eps = self._eps.to(x.dtype).flatten(1)
+        ratio = move / eps.clamp(min=torch.finfo(x.dtype).tiny)
+        return torch.where(move == 0, torch.zeros_like(move), ratio)
+
+
+def _norm(flat: Tensor, p: int) -> Tensor:
+    """Norm over the last dimension whose gradient at zero is zero, so that training never sees NaN."""
+    square = flat.square().sum(2)
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
+def _onto_simplex(unit: Tensor) -> Tensor:
+    """Euclidean projection of each row onto the unit L1 ball (Duchi et al. 2008)."""
+    ordered = unit.abs().sort(dim=1, descending=True).values
+    rank = torch.arange(1, unit.shape[1] + 1, device=unit.device, dtype=unit.dtype)
+    threshold = (ordered.cumsum(1) - 1) / rank
+    last = (ordered > threshold).sum(1, keepdim=True).clamp(min=1) - 1
+    return unit.sign() * (unit.abs() - threshold.gather(1, last)).clamp(min=0)

@@ -1,0 +1,134 @@
+"""Threats: what an adversary may do to an input, in the input's own units."""
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from certus.core import ArgumentError
+from certus.threats.ball import Ball
+from certus.threats.box import Box
+from certus.threats.region import Region, spread
+
+Clip = tuple[float, float] | None
+
+
+class Threat(Protocol):
+    """Anything that turns inputs into the region an adversary may choose from."""
+
+    norm: str
+
+    def region(self, x: Tensor) -> Region:
+        """The region around each input of x [B, *shape]."""
+
+    def radius(self, x: Tensor) -> Tensor:
+        """[B]: the size of the region in the threat's norm; NaN where it has no single one."""
+
+    def describe(self) -> str:
+        """A short name that a report prints, such as `linf:0.1`."""
+
+
+class NormBall(ABC):
+    """All inputs within eps of the clean one in some Lp norm, cut by the valid range of inputs.
+
+    eps >= 0 in input units: a number, [B] (one per input) or [B, *shape] / [1, *shape] (one per
+    element). clip is the valid range of every input value, (0, 1) by default, None for no limit.
+    The threat applies before any normalisation: put normalisation into the model.
+    """
+
+    norm: str
+
+    def __init__(self, eps: float | Tensor, clip: Clip = (0.0, 1.0)) -> None:
+        value = torch.as_tensor(eps)
+        if value.is_complex() or not bool((torch.isfinite(value) & (value >= 0)).all()):
+            raise ArgumentError(f"eps must be finite and >= 0, got {eps}")
+        if clip is not None and not clip[0] < clip[1]:
+            raise ArgumentError(f"clip must be (low, high) with low < high, got {clip}")
+        self.eps, self.clip = eps, clip
+
+    @abstractmethod
+    def _around(self, x: Tensor, eps: Tensor) -> Region:
+        """The region for eps already spread to [B, *shape]."""
+
+    def region(self, x: Tensor) -> Region:
+        """The region around each input; raises ArgumentError where x lies outside clip."""
+        if self.clip is not None and bool(((x < self.clip[0]) | (x > self.clip[1])).any()):
+            raise ArgumentError(
+                f"inputs lie outside clip {self.clip}: give the range of your data as clip, or None"
+            )
+        return self._around(x, self._spread(x))
+
+    def radius(self, x: Tensor) -> Tensor:
+        """eps of each input [B]; NaN where eps differs between the elements of an input."""
+        eps = self._spread(x).flatten(1)
+        same = (eps == eps[:, :1]).all(1)
+        return torch.where(same, eps[:, 0], torch.full_like(eps[:, 0], float("nan")))
+
+    def describe(self) -> str:
+        """Norm and eps, such as `linf:0.1`; `linf:various` for a tensor eps."""
+        value = torch.as_tensor(self.eps)
+        return f"{self.norm}:{value.item():g}" if value.numel() == 1 else f"{self.norm}:various"
+
+    def __repr__(self) -> str:
+        """Constructor form."""
+        eps = self.eps if isinstance(self.eps, int | float) else f"<{tuple(self.eps.shape)}>"
+        return f"{type(self).__name__}({eps}, clip={self.clip})"
+
+    def _spread(self, x: Tensor) -> Tensor:
+        eps = torch.as_tensor(self.eps).to(x)
+        if eps.ndim == 0:
+            return eps.expand_as(x)
+        if eps.ndim == 1 and len(eps) in (1, len(x)):
+            return spread(eps, x).expand_as(x)
+        if eps.ndim == x.ndim and eps.shape[0] in (1, len(x)) and eps.shape[1:] == x.shape[1:]:
+            return eps.expand_as(x)
+        raise ArgumentError(
+            f"eps must be a number, [B] or [B, *shape]; {tuple(eps.shape)} does not fit {tuple(x.shape)}"
+        )
+
+
+class Linf(NormBall):
+    """Every input value may change by up to eps."""
+
+    norm = "linf"
+
+    def _around(self, x: Tensor, eps: Tensor) -> Region:
+        low, high = x - eps, x + eps
+        if self.clip is None:
+            return Box(low, high)
+        return Box(low.clamp(*self.clip), high.clamp(*self.clip))
+
+
+class L2(NormBall):
+    """The Euclidean length of the change is at most eps."""
+
+    norm = "l2"
+
+    def _around(self, x: Tensor, eps: Tensor) -> Region:
+        return Ball(x, eps, 2, self.clip)
+
+
+class L1(NormBall):
+    """The absolute changes add up to at most eps."""
+
+    norm = "l1"
+
+    def _around(self, x: Tensor, eps: Tensor) -> Region:
+        return Ball(x, eps, 1, self.clip)
+
+
+NORMS: dict[str, type[NormBall]] = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+def parse(text: str, clip: Clip = (0.0, 1.0)) -> NormBall:
+    """A threat from text such as `linf:0.1`, `l2:0.5` or `linf:8/255`."""
+    name, _, number = text.partition(":")
+    if name.lower() not in NORMS:
+        raise ArgumentError(f"unknown threat {text!r}; write one of {', '.join(NORMS)}:EPS, e.g. linf:0.1")
+    try:
+        top, _, bottom = number.partition("/")
+        eps = float(top) / (float(bottom) if bottom else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise ArgumentError(f"{text!r} needs a number after the colon, e.g. {name}:0.1 or {name}:8/255") from None
+    return NORMS[name.lower()](eps, clip)
