@@ -24,9 +24,9 @@ def lower_bound(state: State, start: int, rows: Tensor) -> Tensor:
             continue
         node = graph.nodes[position]
         if isinstance(node.op, Input):
-            part = state.region.linear_range(held)[0]
+            part: Tensor | None = state.region.linear_range(held)[0]
         elif isinstance(node.op, Affine):
-            part = _pull_affine(graph, node, held, pending)
+            part = pull_affine(graph, node, held, pending)
         elif position in state.relaxations:
             pulled, part = state.relaxations[position].pull(held)
             _add(pending, node.inputs[0], pulled)
@@ -39,7 +39,7 @@ def lower_bound(state: State, start: int, rows: Tensor) -> Tensor:
     return total.expand(-1, batch)
 
 
-def _pull_affine(
+def pull_affine(
     graph: Graph, node: Node, rows: Tensor, pending: dict[int, Tensor]
 ) -> Tensor | None:
     """Send rows W_i to every input of an affine node; returns <row, b> as [R, B or 1]."""

@@ -62,9 +62,7 @@ class BoundMethod(ABC):
         elif spec.ndim == 3 and spec.shape[0] in (1, batch) and spec.shape[2] == size:
             rows = spec.transpose(0, 1)
         else:
-            raise ArgumentError(
-                f"spec must be [{batch} or 1, R, {size}], got {tuple(spec.shape)}"
-            )
+            raise ArgumentError(f"spec must be [{batch} or 1, R, {size}], got {tuple(spec.shape)}")
         state = self.prepare(graph.resolved(), region)
         found = self.bound(state, rows.reshape(*rows.shape[:2], *graph.output_shape))
         lower, upper = found.lower.T, found.upper.T

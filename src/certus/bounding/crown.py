@@ -70,6 +70,8 @@ class Crown(BoundMethod):
         """The node's interval, met with CROWN's bounds of the undecided neurons [B, numel]."""
         lower, upper = (bound.flatten(1) for bound in state.intervals[position])
         most = int(undecided.sum(1).max())
+        if most == 0:
+            return state.intervals[position]
         # each input has its own list of neurons; shorter lists repeat neurons that are decided
         order = undecided.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
         widest = max(node.numel for node in state.graph.nodes[: position + 1])

@@ -180,15 +180,12 @@ def decide(query: Query, lower: Tensor, upper: Tensor) -> list[Answer]:
     proven = (usable & (lower > guard(scale)).all(1)).tolist()
     margin = lower.amin(1).tolist()
     radius = query.radius.tolist()
-    wrong = misclassified(query)
-    answers = []
-    for b in range(len(query.y)):
-        if wrong[b] is not None:
-            answers.append(wrong[b])
+    answers: list[Answer] = []
+    for b, known in enumerate(misclassified(query)):
+        if known is not None:
+            answers.append(known)
         elif not bool(usable[b]):
-            answers.append(
-                Answer(verdict=Verdict.UNKNOWN, reason=Reason.NUMERICAL, radius=0.0)
-            )
+            answers.append(Answer(verdict=Verdict.UNKNOWN, reason=Reason.NUMERICAL, radius=0.0))
         elif proven[b]:
             answers.append(
                 Answer(verdict=Verdict.VERIFIED, reason=None, radius=radius[b], margin=margin[b])
@@ -197,6 +194,29 @@ def decide(query: Query, lower: Tensor, upper: Tensor) -> list[Answer]:
             answers.append(
                 Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0, margin=margin[b])
             )
+    return answers
+
+
+def within(query: Query, radius: Tensor) -> list[Answer]:
+    """Answers from certified L2 radii [B] (float64): VERIFIED where the threat stays inside.
+
+    A radius r holds for l1 as it is (||.||_2 <= ||.||_1) and for linf divided by sqrt(d); it is
+    reported in the threat's norm, NaN for a box, and 0 where nothing is certified.
+    """
+    reach = query.region.l2_extent(query.x).double().cpu() * (1 + 1e-6)
+    size = query.x[0].numel()
+    factor = {"l2": 1.0, "l1": 1.0, "linf": size**-0.5 * (1 - 1e-9)}.get(query.norm, float("nan"))
+    answers = []
+    for own, extent in zip(radius.tolist(), reach.tolist(), strict=True):
+        proven = own > extent
+        reason = None if proven else Reason.RADIUS if own > 0 else Reason.LOOSE
+        answers.append(
+            Answer(
+                verdict=Verdict.VERIFIED if proven else Verdict.UNKNOWN,
+                reason=reason,
+                radius=own * factor if own > 0 else 0.0,
+            )
+        )
     return answers
 
 

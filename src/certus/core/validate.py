@@ -23,7 +23,12 @@ def inputs(x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
 
 def labels(y: Tensor, batch: int, classes: int) -> Tensor:
     """Return y [B] as int64 after checking its length and that every label names one of the classes."""
-    if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+    if (
+        not isinstance(y, Tensor)
+        or y.is_floating_point()
+        or y.is_complex()
+        or y.dtype == torch.bool
+    ):
         raise ArgumentError(f"labels must be an integer tensor [B], got {_kind(y)}")
     if y.shape != (batch,):
         raise ArgumentError(f"labels must have shape [{batch}], got {tuple(y.shape)}")

@@ -14,11 +14,15 @@ class Verdict(Enum):
 class Reason(Enum):
     """Why a verdict is not VERIFIED; the value is the text a user reads."""
 
-    MISCLASSIFIED = "the model is wrong on the clean input, so the input itself is the counterexample"
+    MISCLASSIFIED = (
+        "the model is wrong on the clean input, so the input itself is the counterexample"
+    )
     ATTACKED = "a counterexample inside the region was found and replayed on the original model"
     LOOSE = "the bound is too loose to decide; try a tighter method (crown, milp, auto)"
     RADIUS = "the certified radius is smaller than the threat's"
-    ABSTAINED = "too few noise samples agree; the smoothed classifier abstains (more samples may help)"
+    ABSTAINED = (
+        "too few noise samples agree; the smoothed classifier abstains (more samples may help)"
+    )
     WRONG_CLASS = "the smoothed classifier predicts another class than the label"
     TIMEOUT = "the time limit was reached; raise timeout"
     NUMERICAL = "a bound was NaN, infinite or crossed, so nothing may be concluded from it"

@@ -141,7 +141,11 @@ class MaxPool(Monotone):
             out = self.forward(torch.zeros(1, 1, *x.shape[2:])).shape[2:]
         sides = []
         for axis in (1, 0):
-            reach = (out[axis] - 1) * self.stride[axis] + self.dilation[axis] * (self.kernel[axis] - 1) + 1
+            reach = (
+                (out[axis] - 1) * self.stride[axis]
+                + self.dilation[axis] * (self.kernel[axis] - 1)
+                + 1
+            )
             before = self.padding[axis]
             sides += [before, max(0, reach - before - x.shape[2 + axis])]
         return sides[0], sides[1], sides[2], sides[3]

@@ -1,89 +1,15 @@
-"""ATen operations to Graph operations: one builder for each target that torch.export emits.
+"""ATen operations to Graph operations: one builder for each target that torch.export emits."""
 
-A builder gets the capture in progress and the fx node, and returns (operation, data inputs), or the
-fx node itself whose value it passes through. It raises `Unsupported` with a reason otherwise.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from certus.graph import activation, affine, structural
+from certus.graph.builders import Arguments, Built, Unsupported, builds
 from certus.graph.expression import Expression
 from certus.graph.op import Op
-
-Built = tuple[Op, tuple[fx.Node, ...]] | fx.Node
-BUILDERS: dict[str, Callable[["Arguments"], Built]] = {}
-
-
-class Unsupported(Exception):  # noqa: N818  (internal signal, becomes an UnsupportedError)
-    """This use of an operation has no sound counterpart; the text says why."""
-
-
-class Arguments:
-    """The arguments of one fx node, with names and defaults from the operation's schema."""
-
-    def __init__(self, node: fx.Node, is_data: Callable[[fx.Node], bool], value: Any) -> None:
-        self.node, self.is_data, self._value = node, is_data, value
-        schema = node.target._schema.arguments  # type: ignore[union-attr]
-        self._named = {a.name: a.default_value for a in schema if a.has_default_value()}
-        self._named |= dict(zip([a.name for a in schema], node.args, strict=False)) | node.kwargs
-
-    def __getitem__(self, name: str) -> Any:
-        """The argument as given: an fx node, a number, a list or None."""
-        return self._named.get(name)
-
-    def data(self, name: str) -> fx.Node:
-        """An argument that depends on the network's input."""
-        found = self[name]
-        if not isinstance(found, fx.Node) or not self.is_data(found):
-            raise Unsupported(f"argument {name} is expected to depend on the input")
-        return found
-
-    def constant(self, name: str) -> Any:
-        """A tensor argument that depends on parameters alone (or None)."""
-        found = self[name]
-        if not isinstance(found, fx.Node):
-            return found
-        if self.is_data(found):
-            raise Unsupported(f"argument {name} depends on the input")
-        return self._value(found)
-
-    def shape(self, node: fx.Node | None = None) -> tuple[int, ...]:
-        """Shape of a node's value without the batch; refuses shapes that mix the batch in."""
-        return fixed_shape(node or self.node)
-
-    def ints(self, name: str, dims: int, default: Sequence[int] | None = None) -> tuple[int, ...]:
-        """A list of integers; one number stands for all dimensions, empty means the default."""
-        found = self[name]
-        values = [found] if isinstance(found, int) else list(found or default or [])
-        return tuple(values * dims if len(values) == 1 else values)
-
-
-def fixed_shape(node: fx.Node) -> tuple[int, ...]:
-    """Shape of one element of the batch; Unsupported where dimension 0 is not the plain batch."""
-    shape = node.meta["val"].shape
-    if len(shape) == 0 or isinstance(shape[0], int):
-        raise Unsupported("the result has no batch dimension in front")
-    if not shape[0].node.expr.is_Symbol:
-        raise Unsupported("the batch dimension is mixed with others")
-    rest = tuple(shape[1:])
-    if not all(isinstance(d, int) for d in rest):
-        raise Unsupported("a dimension other than the first depends on the batch")
-    return rest
-
-
-def builds(*targets: str) -> Callable[[Callable[[Arguments], Built]], Callable[[Arguments], Built]]:
-    """Decorator: use the function for these ATen targets."""
-
-    def add(builder: Callable[[Arguments], Built]) -> Callable[[Arguments], Built]:
-        for target in targets:
-            BUILDERS[f"aten.{target}"] = builder
-        return builder
-
-    return add
 
 
 @builds("linear.default")
@@ -143,8 +69,14 @@ def _conv_same(a: Arguments) -> Built:
 def _batch_norm(a: Arguments) -> Built:
     if a["training"]:
         raise Unsupported("batch normalisation in training mode")
-    names = ("weight", "bias", "running_mean", "running_var")
-    return affine.BatchNorm(*[a.constant(n) for n in names], a["eps"]), (a.data("input"),)
+    op = affine.BatchNorm(
+        a.constant("weight"),
+        a.constant("bias"),
+        a.constant("running_mean"),
+        a.constant("running_var"),
+        a["eps"],
+    )
+    return op, (a.data("input"),)
 
 
 @builds("relu.default", "relu_.default")
@@ -373,9 +305,11 @@ def _is_data(a: Arguments, value: Any) -> bool:
     return isinstance(value, fx.Node) and a.is_data(value)
 
 
-def _tensor(a: Arguments, value: Any) -> Tensor:
+def _tensor(a: Arguments, value: Any) -> Any:
     like = a.node.meta["val"]
-    return value if isinstance(value, Tensor | Expression) else torch.tensor(value, dtype=like.dtype)
+    return (
+        value if isinstance(value, Tensor | Expression) else torch.tensor(value, dtype=like.dtype)
+    )
 
 
 def _broadcasts(a: Arguments, value: Any) -> None:

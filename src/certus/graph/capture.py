@@ -10,7 +10,8 @@ from torch import Tensor, fx, nn
 from certus.core import ModelError, UnsupportedError
 from certus.core.random import generator
 from certus.core.validate import inputs as check_inputs
-from certus.graph.aten import BUILDERS, Arguments, Unsupported, fixed_shape
+import certus.graph.aten  # noqa: F401  (fills the table of builders)
+from certus.graph.builders import BUILDERS, Arguments, Unsupported, fixed_shape
 from certus.graph.expression import Expression
 from certus.graph.graph import Graph, build
 from certus.graph.op import Op
@@ -54,7 +55,9 @@ def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
         try:
             module(two)
         except Exception as error:
-            raise ModelError(f"the model fails on an input {tuple(two.shape)}: {_line(error)}") from error
+            raise ModelError(
+                f"the model fails on an input {tuple(two.shape)}: {_line(error)}"
+            ) from error
     try:
         return torch.export.export(module, (two,), dynamic_shapes=(batch,))
     except Exception as error:
@@ -91,12 +94,12 @@ class _Capture:
         state = self.exported.state_dict | self.exported.constants
         names = signature.inputs_to_parameters | signature.inputs_to_buffers
         names = names | signature.inputs_to_lifted_tensor_constants
-        own = dict(self.module.named_parameters(remove_duplicate=False))
+        own: dict[str, Any] = dict(self.module.named_parameters(remove_duplicate=False))
         own |= dict(self.module.named_buffers(remove_duplicate=False))
         for node in self.exported.graph.nodes:
             if node.op == "placeholder" and node.name in names:
                 key = names[node.name]
-                self.known[node] = own.get(key, state[key] if key in state else None)
+                self.known[node] = own[key] if key in own else state[key]
             elif node.op == "placeholder":
                 self.position[node] = 0
 
@@ -131,7 +134,9 @@ class _Capture:
         op, data = built
         self.ops.append((op, tuple(self.position[d] for d in data), _where(node)))
         self.position[node] = len(self.ops)
-        if target.split(".")[1].endswith("_"):  # in place: later readers of the old value see the new
+        if target.split(".")[1].endswith(
+            "_"
+        ):  # in place: later readers of the old value see the new
             self.position[data[0]] = self.position[node]
 
     def _result(self) -> fx.Node:
@@ -152,7 +157,9 @@ def _is_size(node: fx.Node) -> bool:
 
 def _where(node: fx.Node) -> str:
     """The user's source line: the innermost frame outside torch, or the node's name."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or "")
+    frames = re.findall(
+        r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or ""
+    )
     own = [f for f in frames if "/torch/" not in f[0]] or frames
     if not own:
         return f"in {node.name}"

@@ -24,6 +24,7 @@ class Expression:
 
 def _value(node: torch.fx.Node, done: dict[torch.fx.Node, Any]) -> Any:
     if node not in done:
+
         def look(arg: torch.fx.Node) -> Any:
             return _value(arg, done)
 

@@ -94,6 +94,16 @@ class Graph:
             return self
         return replace(self, nodes=tuple(_resolve(node) for node in self.nodes))
 
+    def cast(self, dtype: torch.dtype) -> "Graph":
+        """A copy in another precision; its parameters are copies too and no longer live."""
+        resolved = self.resolved()
+        ops = {}
+        for position, node in enumerate(resolved.nodes):
+            own = [(n, t) for n, t in tensors_of(node.op) if t.is_floating_point()]
+            if own:
+                ops[position] = replace(node.op, **{n: t.detach().to(dtype) for n, t in own})
+        return resolved.substituted(ops)
+
     def substituted(self, ops: dict[int, Op]) -> "Graph":
         """A copy in which some nodes have another operation of the same shape."""
         nodes = list(self.nodes)

@@ -48,7 +48,7 @@ class Affine(Op):
         An operation may override this with something faster; a law compares the two.
         """
         zeros = [rows.new_zeros(rows.shape[0], *shape) for shape in shapes]
-        _, pull = torch.func.vjp(self.forward, *zeros)
+        pull = torch.func.vjp(self.forward, *zeros)[1]
         return pull(rows)
 
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:

@@ -1,6 +1,6 @@
 """Operations that move, copy or average values: weights >= 0 and no offset."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -129,8 +129,12 @@ class AdaptiveAvgPool(Selection):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """torch's adaptive_avg_pool1d / 2d / 3d."""
-        pools = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
-        return pools[len(self.size)](inputs[0], self.size)  # type: ignore[operator]
+        pools: dict[int, Callable[..., Tensor]] = {
+            1: F.adaptive_avg_pool1d,
+            2: F.adaptive_avg_pool2d,
+            3: F.adaptive_avg_pool3d,
+        }
+        return pools[len(self.size)](inputs[0], self.size)
 
 
 @dataclass(frozen=True, eq=False)

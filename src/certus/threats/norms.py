@@ -125,10 +125,14 @@ def parse(text: str, clip: Clip = (0.0, 1.0)) -> NormBall:
     """A threat from text such as `linf:0.1`, `l2:0.5` or `linf:8/255`."""
     name, _, number = text.partition(":")
     if name.lower() not in NORMS:
-        raise ArgumentError(f"unknown threat {text!r}; write one of {', '.join(NORMS)}:EPS, e.g. linf:0.1")
+        raise ArgumentError(
+            f"unknown threat {text!r}; write one of {', '.join(NORMS)}:EPS, e.g. linf:0.1"
+        )
     try:
         top, _, bottom = number.partition("/")
         eps = float(top) / (float(bottom) if bottom else 1.0)
     except (ValueError, ZeroDivisionError):
-        raise ArgumentError(f"{text!r} needs a number after the colon, e.g. {name}:0.1 or {name}:8/255") from None
+        raise ArgumentError(
+            f"{text!r} needs a number after the colon, e.g. {name}:0.1 or {name}:8/255"
+        ) from None
     return NORMS[name.lower()](eps, clip)

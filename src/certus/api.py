@@ -1,0 +1,131 @@
+"""The facade: trace, bounds, certify and attack in one call each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from certus.attacks import FGSM, PGD, Attack
+from certus.bounding import IBP, BoundMethod, Crown, Tightest, crown_ibp
+from certus.certifiers import Certifier
+from certus.certifiers.table import CERTIFIERS, look_up
+from certus.core import ArgumentError, AttackResult, Bounds, Certificates, Progress
+from certus.core.numerics import sound
+from certus.core.progress import silent
+from certus.graph import Graph, trace
+from certus.smoothing import Smoothed
+from certus.threats import Region, Threat
+
+Model = Graph | nn.Module
+
+
+def _tightest() -> Tightest:
+    return Tightest(IBP(), Crown())
+
+
+BOUNDS: dict[str, Any] = {
+    "ibp": IBP,
+    "crown-ibp": crown_ibp,
+    "crown": Crown,
+    "tightest": _tightest,
+}
+ATTACKS: dict[str, type[Attack]] = {"pgd": PGD, "fgsm": FGSM}
+
+
+def bounds(
+    model: Model,
+    x: Tensor | Region,
+    threat: Threat | None = None,
+    method: str | BoundMethod = "crown",
+    spec: Tensor | None = None,
+) -> Bounds:
+    """Lower and upper bounds of a model's outputs over the inputs that a threat allows.
+
+    model: an nn.Module in evaluation mode or a Graph. x: [B, *shape] with a threat, or a Region that
+    stands for both. method: a name (`certus methods` lists them) or a BoundMethod. spec: [B, R, K] or
+    [1, R, K] rows of linear functionals of the output, default the outputs themselves. Returns lower
+    and upper [B, *output] (or [B, R]); -inf and inf where a bound came out NaN, infinite or crossed.
+    Holds in exact arithmetic. Raises ArgumentError, ModelError, UnsupportedError.
+    """
+    region = _region(x, threat)
+    with torch.no_grad():
+        chosen = look_up(BOUNDS, method, {}) if isinstance(method, str) else method
+        found = chosen(_graph(model, region.center), region, spec)
+    usable = sound(found.lower, found.upper)
+    inf = torch.full_like(found.lower, float("inf"))
+    return Bounds(torch.where(usable, found.lower, -inf), torch.where(usable, found.upper, inf))
+
+
+def certify(
+    model: Model | Smoothed,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    method: str | Certifier = "auto",
+    timeout: float = 60.0,
+    *,
+    ids: Sequence[int] | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Certificates:
+    """For each input a certificate, a replayed counterexample, or "unknown" with its reason.
+
+    x [B, *shape] in the model's dtype, y [B] integer labels; pass model(x).argmax(1) to certify that
+    the prediction is stable. method: a name of `certus methods`, with its options as keywords, or a
+    Certifier. A Smoothed model is certified by smoothing. timeout: seconds, for the methods that
+    search (auto: in all, milp: per input). Raises ArgumentError, ModelError, UnsupportedError before
+    any work; what happens later becomes "unknown".
+    """
+    if isinstance(model, Smoothed):
+        defaults = {"noise": model.noise, "seed": model.seed, "batch": model.batch}
+        if not isinstance(model.module, nn.Module):
+            raise ArgumentError(
+                "certify needs a Smoothed around an nn.Module; use its own .certify"
+            )
+        method, options, model = "smoothing", defaults | options, model.module
+    if isinstance(method, str):
+        if method in ("auto", "milp"):
+            options = {"timeout": timeout} | options
+        method = look_up(CERTIFIERS, method, options)
+    elif options:
+        raise ArgumentError("options belong to a method's name; configure a Certifier itself")
+    return method(_graph(model, x), x, y, threat, ids, progress)  # type: ignore[no-any-return,operator]
+
+
+def attack(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    method: str | Attack = "pgd",
+    *,
+    ids: Sequence[int] | None = None,
+    **options: Any,
+) -> AttackResult:
+    """Search the threat's region for inputs that the model gets wrong.
+
+    Every success is re-checked here: inside the region with zero tolerance, wrong on the original
+    model. No success proves nothing. method: "pgd" or "fgsm" with options such as steps, restarts,
+    seed; or an Attack. Raises ArgumentError and ModelError.
+    """
+    chosen = look_up(ATTACKS, method, options) if isinstance(method, str) else method
+    found = chosen(model, x, y, threat, ids)
+    assert isinstance(found, AttackResult)
+    return found
+
+
+def _graph(model: Model, x: Tensor) -> Graph:
+    if isinstance(model, Graph):
+        return model
+    return trace(model, x[:1])
+
+
+def _region(x: Tensor | Region, threat: Threat | None) -> Region:
+    if isinstance(x, Region):
+        if threat is not None:
+            raise ArgumentError("a Region stands for the inputs and the threat; pass no threat")
+        return x
+    if threat is None:
+        raise ArgumentError("bounds needs a threat such as certus.Linf(0.1), or a Region")
+    return threat.region(x)

@@ -1,0 +1,171 @@
+"""Attack: one sealed entry that validates, searches, and trusts nothing that the search returns."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from certus.attacks.objective import margin
+from certus.core import ArgumentError, AttackResult, ModelError
+from certus.core.numerics import guard
+from certus.core.validate import inputs, labels, logits
+from certus.graph.graph import Graph
+from certus.threats import Box, Region, Threat
+from certus.threats.region import spread
+
+Model = Callable[[Tensor], Tensor]
+
+# How far a point that rounding left outside is pulled towards the clean input, one after the other.
+PULLS = tuple(2.0**-k for k in (20, 17, 14, 11, 8, 5, 3, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """A search for counterexamples. Leaves are frozen records of their settings and write `run`.
+
+    A result without success proves nothing. Every success is a proof: the point lies in the region
+    with zero tolerance, and the original model, replayed here, gives some class j != y a logit
+    z_j >= z_y on it (a tie counts: a certificate claims z_y > z_j).
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def run(self, model: Model, x: Tensor, y: Tensor, region: Region, ids: Sequence[int]) -> Tensor:
+        """Candidates [B, *shape], one for each x, all of which are classified as y.
+
+        `model` may be differentiated. ids are the keys of the randomness. Nothing is assumed of
+        the candidates: the caller projects, checks and replays them.
+        """
+
+    @final
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat | Region,
+        ids: Sequence[int] | None = None,
+    ) -> AttackResult:
+        """Attack inputs x [B, *shape] with labels y [B] under a threat (or in a ready region).
+
+        The result holds, for each input, the point with the smallest margin that was found: the
+        clean input where the model is wrong on it, or where nothing better was found. Dtype and
+        device are those of x. A Graph is replayed on its original. Raises ArgumentError for
+        inputs, labels, ids or a region that do not fit, ModelError for a model in training mode or
+        one whose logits are not [B, K] and finite on the clean inputs.
+        """
+        original = _original(model)
+        inputs(x, _shape(model))
+        _refuse_mismatch(original, x)
+        # Copies, so that tensors made in inference mode may be differentiated here all the same.
+        with torch.inference_mode(False), torch.no_grad():
+            x = x.detach().clone()
+            y = labels(y, len(x), logits(original(x), len(x)).shape[1]).to(x.device).clone()
+            region, keys = _region(threat, x), _ids(ids, len(x))
+            clean = _replay(original, x, y)
+            found = x.clone()
+            left = (clean > 0).nonzero().squeeze(1)
+            if len(left):
+                part, start = region.select(left), x[left]
+                keys = [keys[i] for i in left.tolist()]
+                raw = self.run(model, start.clone(), y[left], region.select(left), keys)
+                found[left] = fit(part, start, _checked(raw, start, self.name))
+            margins = _replay(original, found, y)
+            better = margins < clean  # False where the replay is NaN
+            final_margin = torch.where(better, margins, clean)
+            found = torch.where(spread(better, x), found, x)
+            return AttackResult(found, final_margin <= 0, final_margin)
+
+    def describe(self) -> str:
+        """Name and full configuration, such as `PGD(steps=40, ...)`; keys a result."""
+        return repr(self)
+
+
+def fit(region: Region, x: Tensor, points: Tensor) -> Tensor:
+    """Points [B, *shape] moved into the region, which contains x; zero tolerance.
+
+    Projects, pulls those that rounding still leaves outside towards x, and gives x up to the last:
+    the result always satisfies `region.contains`. Elements that are not finite become those of x.
+    """
+    points = region.project(torch.where(torch.isfinite(points), points, x))
+    outside = ~region.contains(points)
+    for pull in PULLS:
+        if not bool(outside.any()):
+            return points
+        points = torch.where(spread(outside, x), x + (points - x) * (1 - pull), points)
+        outside = ~region.contains(points)
+    return torch.where(spread(outside, x), x, points)
+
+
+def _replay(original: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Margins [B] of the original model; NaN where its logits are not finite.
+
+    A margin so small that rounding decides its sign is also taken from the input alone, and the
+    larger counts: a success must hold in the batch and outside of it.
+    """
+    z = original(x)
+    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x):
+        raise ModelError(f"the model gave no logits [{len(x)}, K] when a candidate was replayed")
+    margins = margin(z, y)
+    close = (margins <= 0) & (margins >= -guard(z).amax(1))
+    for b in close.nonzero().squeeze(1).tolist():
+        alone = margin(original(x[b : b + 1]), y[b : b + 1])
+        margins[b] = torch.maximum(margins[b], alone[0])
+    return torch.where(torch.isfinite(z).all(1), margins, float("nan"))
+
+
+def _original(model: Model) -> Model:
+    """What counterexamples are replayed on; refuses a model in training mode."""
+    original = model.original if isinstance(model, Graph) else model
+    if isinstance(original, nn.Module) and any(m.training for m in original.modules()):
+        raise ModelError("the model is in training mode; call model.eval() before attacking it")
+    return original
+
+
+def _shape(model: Model) -> tuple[int, ...] | None:
+    return model.input_shape if isinstance(model, Graph) else None
+
+
+def _refuse_mismatch(original: Model, x: Tensor) -> None:
+    if not isinstance(original, nn.Module):
+        return
+    for p in original.parameters():
+        if p.is_floating_point() and (p.dtype, p.device) != (x.dtype, x.device):
+            raise ArgumentError(
+                f"inputs are {x.dtype} on {x.device}, the model is {p.dtype} on {p.device}; "
+                "convert one of them with .to()"
+            )
+        return  # the first parameter speaks for the module
+
+
+def _region(threat: Threat | Region, x: Tensor) -> Region:
+    if isinstance(threat, Region) and not isinstance(threat, Box):
+        region: Region = threat
+    else:
+        region = threat.region(x)
+    if region.center.shape != x.shape or region.center.dtype != x.dtype:
+        raise ArgumentError(
+            f"the region is {region.center.dtype} {tuple(region.center.shape)}, "
+            f"the inputs are {x.dtype} {tuple(x.shape)}"
+        )
+    if not bool(region.contains(x).all()):
+        raise ArgumentError("a clean input lies outside its region")
+    return region
+
+
+def _ids(ids: Sequence[int] | None, batch: int) -> list[int]:
+    keys = list(range(batch)) if ids is None else [int(i) for i in ids]
+    if len(keys) != batch or min(keys) < 0:
+        raise ArgumentError(f"ids must be {batch} integers >= 0, one for each input, got {keys}")
+    return keys
+
+
+def _checked(raw: object, x: Tensor, name: str) -> Tensor:
+    if not isinstance(raw, Tensor) or raw.shape != x.shape:
+        shape = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
+        raise ArgumentError(f"attack {name} must return points {tuple(x.shape)}, got {shape}")
+    return raw.detach().to(x)

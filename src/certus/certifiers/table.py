@@ -1,0 +1,46 @@
+"""Method names to certifiers: the one table behind every `method="..."`."""
+
+from dataclasses import fields
+from typing import Any
+
+from certus.certifiers.auto import AutoCertifier
+from certus.certifiers.base import Certifier
+from certus.certifiers.bounds import CrownCertifier, CrownIbpCertifier, IntervalCertifier
+from certus.certifiers.lipschitz import LipschitzCertifier
+from certus.certifiers.milp import MilpCertifier
+from certus.certifiers.smoothing import SmoothingCertifier
+from certus.core import ArgumentError
+
+CERTIFIERS: dict[str, type[Certifier]] = {
+    kind.name: kind
+    for kind in (
+        AutoCertifier,
+        IntervalCertifier,
+        CrownIbpCertifier,
+        CrownCertifier,
+        LipschitzCertifier,
+        SmoothingCertifier,
+        MilpCertifier,
+    )
+}
+
+
+def look_up(table: dict[str, Any], name: str, options: dict[str, Any]) -> Any:
+    """Build what the table holds under a name; ArgumentError lists the names or the options."""
+    if name not in table:
+        raise ArgumentError(f"unknown method {name!r}; there are: {', '.join(table)}")
+    kind = table[name]
+    known = [f.name for f in fields(kind)] if isinstance(kind, type) else []
+    strange = [option for option in options if option not in known]
+    if strange:
+        raise ArgumentError(
+            f"{name} has no option {', '.join(strange)}; it takes: {', '.join(known) or 'none'}"
+        )
+    return kind(**options)
+
+
+def certifier(name: str, **options: Any) -> Certifier:
+    """A certifier by name, such as certifier("milp", timeout=30.0)."""
+    built = look_up(CERTIFIERS, name, options)
+    assert isinstance(built, Certifier)
+    return built

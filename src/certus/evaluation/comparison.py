@@ -1,0 +1,131 @@
+"""The table of a comparison: one line for each model, method and eps."""
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from certus.evaluation.metrics import (
+    Figure,
+    Row,
+    attack_curve,
+    average_certified_radius,
+    canonical,
+    clean_accuracy,
+    curve,
+    group,
+    smoothed,
+)
+
+Runs = Sequence[dict[str, Any]]
+
+
+def summary(rows: Sequence[Row], runs: Runs = (), grid: Iterable[float] = ()) -> list[Row]:
+    """One dict for each model x data x method x norm x eps, in order of first appearance.
+
+    Keys: model, data, method, kind ("certificate" or "attack"), norm, eps, clean, certified, low,
+    high, attack, acr, abstained, median_seconds, train_seconds, confidence, n, config. clean,
+    certified, attack and abstained are fractions of n inputs; low and high are the 95% interval of
+    certified, or of attack where kind is "attack". A value that does not apply is None. `attack` is
+    the accuracy under all attacks on the same classifier, from the attack_n inputs that were
+    attacked. A method that gives a radius by itself has a line for every eps of `grid`, by default
+    for those that other methods were run at on the same model, data and norm, or 0 where there are
+    none.
+    """
+    known = {run["run"]: run for run in runs}
+    groups = group(rows, lambda row: _key(row, known))
+    attacks = group(
+        (row for part in groups.values() if is_attack(part, known) for row in part),
+        lambda row: _classifier(row, known),
+    )
+    levels = group(
+        (row for row in rows if row["eps"] is not None),
+        lambda row: (row["model"], row["data"], row["norm"]),
+    )
+    lines: list[Row] = []
+    for part in groups.values():
+        first = part[0]
+        found = levels.get((first["model"], first["data"], first["norm"]), [])
+        for eps in _levels(part, found, [canonical(e) for e in grid]):
+            lines.append(_line(part, eps, attacks.get(_classifier(first, known), []), known))
+    return lines
+
+
+def is_attack(rows: Sequence[Row], runs: dict[str, dict[str, Any]]) -> bool:
+    """Whether rows of one method are an attack's: the run says so, or they prove nothing."""
+    config = str(runs.get(rows[0]["run"], {}).get("config", ""))
+    if config:
+        return config.startswith("attack ")
+    reasons = {row["reason"] for row in rows}
+    return "survived" in reasons and all(row["verdict"] != "verified" for row in rows)
+
+
+def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]) -> Row:
+    run = known.get(part[0]["run"], {})
+    here = [r for r in part if r["eps"] is None or canonical(r["eps"]) == eps]
+    figure = clean_accuracy(here)
+    attack = _attacked(attacks, eps)
+    certified: Figure | None = None
+    attacking = is_attack(part, known)
+    if attacking:
+        attack = own = _point(attack_curve(part, [eps]))
+    else:
+        own = certified = _point(curve(part, [eps]))
+    return {
+        **{key: part[0][key] for key in ("model", "data", "method", "norm")},
+        "kind": "attack" if attacking else "certificate",
+        "eps": eps,
+        "clean": figure.value,
+        "certified": certified.value if certified else None,
+        "low": own.low,
+        "high": own.high,
+        "attack": attack.value if attack else None,
+        "attack_n": attack.n if attack else 0,
+        "acr": None if attacking else average_certified_radius(part).value,
+        "abstained": sum(row["prediction"] < 0 for row in here) / len(here),
+        "median_seconds": statistics.median(row["seconds"] for row in here),
+        "train_seconds": _train_seconds(run),
+        "confidence": min(row["confidence"] for row in here),
+        "n": figure.n,
+        "config": run.get("config", ""),
+    }
+
+
+def _point(found: Any) -> Figure:
+    return Figure(found.accuracy[0], found.n[0], found.low[0], found.high[0])
+
+
+def _attacked(attacks: list[Row], eps: float) -> Figure | None:
+    """Accuracy under attack at eps; None where nothing was attacked at eps or less."""
+    if not any(canonical(row["eps"]) <= eps for row in attacks):
+        return None
+    return _point(attack_curve(attacks, [eps]))
+
+
+def _levels(part: list[Row], found: list[Row], grid: list[float]) -> list[float]:
+    own = sorted({canonical(row["eps"]) for row in part if row["eps"] is not None})
+    if own:
+        return own
+    return grid or sorted({canonical(row["eps"]) for row in found}) or [0.0]
+
+
+def _classifier(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
+    run = known.get(row["run"], {})
+    hashes = (run.get(key) for key in ("model_hash", "data_hash", "clip"))
+    return (row["model"], row["data"], row["norm"], smoothed(row), *hashes)
+
+
+def _key(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
+    run = known.get(row["run"], {})
+    alone = row["run"] if row["confidence"] < 1 else None
+    return (*_classifier(row, known), row["method"], run.get("config"), alone)
+
+
+def _train_seconds(run: dict[str, Any]) -> float | None:
+    """The training time that the checkpoint's card states."""
+    card = run.get("card") or "{}"
+    card = json.loads(card) if isinstance(card, str) else card
+    for key in ("train_seconds", "training_seconds", "seconds"):
+        if isinstance(card, dict) and isinstance(card.get(key), int | float):
+            return float(card[key])
+    return None

@@ -1,0 +1,246 @@
+"""Ledger: the SQLite file that evaluation rows are kept in, one transaction for each block."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from certus.core import ArgumentError, FileError
+
+APPLICATION = 0x43455254  # "CERT", the mark by which SQLite files of Certus are known
+SCHEMA = 1
+
+COLUMNS: dict[str, type] = {
+    "run": str,
+    "model": str,
+    "data": str,
+    "index": int,
+    "label": int,
+    "prediction": int,
+    "verdict": str,
+    "reason": str,
+    "radius": float,
+    "margin": float,
+    "method": str,
+    "norm": str,
+    "eps": float,
+    "confidence": float,
+    "seconds": float,
+}
+"""Columns of a row; `eps` may be None, the other numbers may be NaN but are never missing."""
+
+RUN_COLUMNS: dict[str, type] = {
+    "run": str,
+    "model": str,
+    "data": str,
+    "split_size": int,
+    "method": str,
+    "config": str,
+    "norm": str,
+    "eps": float,
+    "clip": str,
+    "seed": int,
+    "versions": str,
+    "model_hash": str,
+    "data_hash": str,
+    "card": str,
+    "started": str,
+}
+"""Columns of a run; `eps` may be None; clip, versions and card are JSON text."""
+
+VERDICTS = ("verified", "falsified", "unknown")
+
+_SQL = {str: "TEXT NOT NULL", int: "INTEGER NOT NULL", float: "REAL"}
+
+
+class Ledger:
+    """Evaluation rows in one SQLite file (WAL), which several processes may use at once.
+
+    A block of rows is written in one transaction: a process that is killed loses at most the block
+    in progress and never leaves half of one. With create=False the file must exist. `wait` is how
+    many seconds to wait for another process that is writing. Everything that SQLite cannot do (not
+    a ledger, damaged, locked, disk full) is a FileError of one line.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True, wait: float = 10.0) -> None:
+        self.path = Path(path)
+        if not create and not self.path.is_file():
+            raise FileError(f"{self.path}: there is no such ledger")
+        if not self.path.parent.is_dir():
+            raise FileError(f"{self.path}: the folder does not exist; create it first")
+        with self._speaking():
+            self._db = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
+        try:
+            with self._speaking():
+                self._open()
+        except FileError:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; the ledger cannot be used afterwards."""
+        self._db.close()
+
+    def __enter__(self) -> "Ledger":
+        """Use as a context manager, which closes the file at its end."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def add_run(self, run: Mapping[str, Any]) -> None:
+        """Store what was run (the columns of RUN_COLUMNS); a known key keeps its first entry."""
+        values = _values(run, RUN_COLUMNS)
+        marks = ", ".join("?" * len(values))
+        with self._transaction():
+            self._db.execute(
+                f"INSERT INTO runs VALUES ({marks}) ON CONFLICT (run) DO NOTHING", values
+            )
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store a block of rows (the columns of COLUMNS) in one transaction: all of them or none.
+
+        A row of the same run and index is replaced. The run must have been added before.
+        """
+        values = [_values(row, COLUMNS) for row in rows]
+        marks = ", ".join("?" * len(COLUMNS))
+        with self._transaction():
+            self._db.executemany(f"INSERT OR REPLACE INTO rows VALUES ({marks})", values)
+
+    def done(self, run: str) -> set[int]:
+        """The indices of the inputs that this run has rows for."""
+        with self._speaking():
+            found = self._db.execute("SELECT idx FROM rows WHERE run = ?", (run,)).fetchall()
+        return {int(index) for (index,) in found}
+
+    def rows(self, run: str | None = None, **equal: str | float) -> list[dict[str, Any]]:
+        """Rows in order of run (first added first) and index; method="crown" and such filter."""
+        wanted = dict(equal) if run is None else {"run": run, **equal}
+        unknown = sorted(set(wanted) - set(COLUMNS))
+        if unknown:
+            raise ArgumentError(
+                f"rows have no column {unknown[0]!r} (they have: {', '.join(COLUMNS)})"
+            )
+        where = " AND ".join(f"rows.{_sql_name(name)} = ?" for name in wanted) or "1"
+        names = ", ".join(f"rows.{_sql_name(name)}" for name in COLUMNS)
+        query = (
+            f"SELECT {names} FROM rows JOIN runs USING (run) WHERE {where} "
+            "ORDER BY runs.rowid, rows.idx"
+        )
+        with self._speaking():
+            found = self._db.execute(query, tuple(wanted.values())).fetchall()
+        return [self._typed(values, COLUMNS) for values in found]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run, first added first."""
+        with self._speaking():
+            found = self._db.execute("SELECT * FROM runs ORDER BY rowid").fetchall()
+        return [self._typed(values, RUN_COLUMNS) for values in found]
+
+    def _open(self) -> None:
+        """Create the tables in an empty file; otherwise check that this is a sound ledger."""
+        mark = self._pragma("application_id")
+        empty = not self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        if empty and mark == 0:
+            self._create()
+        elif mark != APPLICATION:
+            raise FileError(f"{self.path}: this is a database, but not a Certus ledger")
+        version = self._pragma("user_version")
+        if version != SCHEMA:
+            raise FileError(
+                f"{self.path}: the ledger has schema {version}, this Certus reads schema {SCHEMA}; "
+                "use the Certus that wrote it, or start a new file"
+            )
+        if self._pragma("quick_check(1)") != "ok":
+            raise FileError(
+                f"{self.path}: the ledger is damaged; restore a copy or start a new file"
+            )
+        self._db.execute("PRAGMA foreign_keys = ON")
+
+    def _create(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        verdicts = ", ".join(f"'{verdict}'" for verdict in VERDICTS)
+        with self._transaction():
+            self._db.execute(
+                f"CREATE TABLE IF NOT EXISTS runs ({_declare(RUN_COLUMNS)}, PRIMARY KEY (run))"
+            )
+            self._db.execute(
+                f"CREATE TABLE IF NOT EXISTS rows ({_declare(COLUMNS)}, PRIMARY KEY (run, idx), "
+                f"FOREIGN KEY (run) REFERENCES runs (run), CHECK (verdict IN ({verdicts})))"
+            )
+            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def _pragma(self, name: str) -> Any:
+        found = self._db.execute(f"PRAGMA {name}").fetchone()
+        return found[0] if found else None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._speaking():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself (disk full)
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Turn every error of SQLite into one line that names the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise FileError(f"{self.path}: {_advice(error)}") from error
+
+    def _typed(self, values: Sequence[Any], columns: dict[str, type]) -> dict[str, Any]:
+        try:
+            return {
+                name: _restore(name, kind, value)
+                for (name, kind), value in zip(columns.items(), values, strict=True)
+            }
+        except (TypeError, ValueError) as error:
+            raise FileError(f"{self.path}: the ledger holds a damaged row ({error})") from error
+
+
+def _restore(name: str, kind: type, value: Any) -> Any:
+    """SQLite keeps NaN as NULL; only eps may be None."""
+    if value is None and kind is float:
+        return None if name == "eps" else float("nan")
+    if kind is str and not isinstance(value, str):
+        raise ValueError(f"{name} is not text")
+    return kind(value)
+
+
+def _values(record: Mapping[str, Any], columns: dict[str, type]) -> tuple[Any, ...]:
+    if set(record) != set(columns):
+        odd = sorted(set(record) ^ set(columns))
+        raise ArgumentError(f"a ledger entry has the columns {', '.join(columns)}; wrong: {odd}")
+    return tuple(record[name] for name in columns)
+
+
+def _declare(columns: dict[str, type]) -> str:
+    return ", ".join(f"{_sql_name(name)} {_SQL[kind]}" for name, kind in columns.items())
+
+
+def _sql_name(name: str) -> str:
+    """`index` is a word of SQL."""
+    return "idx" if name == "index" else name
+
+
+def _advice(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return "another process is writing to the ledger; wait for it or choose another file"
+    if "full" in text:
+        return (
+            "the disk is full; what was finished is kept, free some space and run again to resume"
+        )
+    if "not a database" in text:
+        return "this is not a Certus ledger (not an SQLite file)"
+    if "malformed" in text:
+        return "the ledger is damaged; restore a copy or start a new file"
+    return f"the ledger cannot be used ({text})"

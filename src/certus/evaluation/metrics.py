@@ -1,0 +1,201 @@
+"""Figures from evaluation rows: pure functions, and every figure carries its n.
+
+A row is a plain dict with the columns of `certus.evaluation.ledger.COLUMNS`. An input is certified
+at eps where the prediction is the label, the verdict is "verified" and the certificate reaches eps;
+an abstention is never correct. Certificates of one deterministic method may be combined, because
+balls are nested; a statistical method spends its alpha once for each run, so its runs are never
+combined. The table of a whole comparison is `certus.evaluation.summary` (comparison.py).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from certus.core import ArgumentError
+from certus.smoothing.statistics import accuracy_interval
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number from n inputs; low and high are a 95% interval, NaN where none is given."""
+
+    value: float
+    n: int
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy as a function of eps, with 95% Clopper-Pearson intervals and n at every point."""
+
+    eps: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n: tuple[int, ...]
+
+
+def fraction(k: int, n: int) -> Figure:
+    """k of n as a Figure; NaN with the interval (0, 1) where n is 0.
+
+    The Clopper-Pearson interval is about the population that the inputs were drawn from.
+    """
+    return Figure(k / n, n, *accuracy_interval(k, n)) if n else Figure(math.nan, 0, 0.0, 1.0)
+
+
+def canonical(eps: float) -> float:
+    """eps to 12 significant digits, so that 3 * 0.1 and 0.3 are the same level."""
+    return float(f"{eps:.12g}")
+
+
+def correct(row: Row) -> bool:
+    """Whether the prediction on the clean input is the label (an abstention, -1, is not)."""
+    return row["prediction"] == row["label"] and row["prediction"] >= 0
+
+
+def reach(row: Row) -> float:
+    """The largest eps that this row certifies; -1 where it certifies nothing.
+
+    A row of a method that decides one threat reaches at least that threat's eps; a NaN radius adds
+    nothing to it.
+    """
+    if row["verdict"] != "verified" or not correct(row):
+        return -1.0
+    known = [-1.0] if row["eps"] is None else [canonical(row["eps"])]
+    radius = row["radius"]
+    return max([*known, radius] if radius is not None and not math.isnan(radius) else known)
+
+
+def smoothed(row: Row) -> bool:
+    """Whether the row is about the smoothed classifier ("smoothing", "smoothed-pgd", ...)."""
+    return str(row["method"]).startswith("smooth")
+
+
+def curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
+    """Certified accuracy of one method on one model, data set and norm at every eps of the grid.
+
+    At an eps between two evaluated ones the inputs of the larger count; beyond the largest, nothing
+    is certified. Raises ArgumentError for rows of several methods, models, data sets or norms, and
+    for several runs of a statistical method: its alpha holds for each run by itself.
+    """
+    _same(rows, "model", "data", "norm", "method")
+    _one_alpha(rows)
+    best = _best(rows)
+    points = [canonical(e) for e in grid]
+    figures = []
+    for eps in points:
+        asked = _asked(rows, eps, above=True)
+        figures.append(fraction(sum(best[i] >= eps for i in asked), len(asked)))
+    return _curve(points, figures)
+
+
+def attack_curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
+    """Accuracy under attack: correct on the clean input and no success at any eps' <= eps.
+
+    Several attacks on one model may be given together. It is an upper bound of the true robust
+    accuracy. At an eps between two attacked ones the inputs of the smaller count. Raises
+    ArgumentError for rows of several models, data sets or norms, or that mix a smoothed classifier
+    with its base.
+    """
+    _same(rows, "model", "data", "norm")
+    if len({smoothed(row) for row in rows}) > 1:
+        raise ArgumentError(
+            "attacks on a smoothed classifier and on its base are different figures"
+        )
+    broken: dict[int, float] = defaultdict(lambda: math.inf)
+    for row in rows:
+        broken[row["index"]] = min(broken[row["index"]], _falls(row))
+    points = [canonical(e) for e in grid]
+    figures = []
+    for eps in points:
+        asked = _asked(rows, eps, above=False)
+        figures.append(fraction(sum(broken[i] > eps for i in asked), len(asked)))
+    return _curve(points, figures)
+
+
+def clean_accuracy(rows: Sequence[Row]) -> Figure:
+    """Fraction of inputs whose prediction is the label, with its 95% interval."""
+    _same(rows, "model", "data")
+    found: dict[int, bool] = defaultdict(lambda: True)
+    for row in rows:
+        found[row["index"]] &= correct(row)
+    return fraction(sum(found.values()), len(found))
+
+
+def average_certified_radius(rows: Sequence[Row]) -> Figure:
+    """Mean over all inputs of the certified radius, 0 where nothing is certified (Zhai et al.
+    2020).
+
+    For a method that decides one eps at a time it is the mean of the largest eps certified: a lower
+    bound. Raises what `curve` raises.
+    """
+    _same(rows, "model", "data", "norm", "method")
+    _one_alpha(rows)
+    best = _best(rows)
+    total = math.fsum(max(value, 0.0) for value in best.values())
+    return Figure(total / len(best) if best else math.nan, len(best))
+
+
+def group(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+    """Rows by key, in order of first appearance."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
+def _falls(row: Row) -> float:
+    """The smallest eps at which this row shows the label lost; inf where it shows nothing."""
+    if not correct(row):
+        return 0.0
+    if row["verdict"] != "falsified" or row["eps"] is None:
+        return math.inf
+    return canonical(row["eps"])
+
+
+def _best(rows: Sequence[Row]) -> dict[int, float]:
+    best: dict[int, float] = {}
+    for row in rows:
+        best[row["index"]] = max(best.get(row["index"], -1.0), reach(row))
+    return best
+
+
+def _asked(rows: Sequence[Row], eps: float, *, above: bool) -> set[int]:
+    """The inputs evaluated at the level nearest to eps from above (below), or without level."""
+    levels = sorted({canonical(row["eps"]) for row in rows if row["eps"] is not None})
+    if above:
+        level = next((e for e in levels if e >= eps), levels[-1] if levels else None)
+    else:
+        level = next((e for e in reversed(levels) if e <= eps), levels[0] if levels else None)
+    return {r["index"] for r in rows if r["eps"] is None or canonical(r["eps"]) == level}
+
+
+def _curve(points: Sequence[float], figures: Sequence[Figure]) -> Curve:
+    return Curve(
+        tuple(points),
+        tuple(f.value for f in figures),
+        tuple(f.low for f in figures),
+        tuple(f.high for f in figures),
+        tuple(f.n for f in figures),
+    )
+
+
+def _same(rows: Sequence[Row], *columns: str) -> None:
+    for column in columns:
+        values = sorted({str(row[column]) for row in rows})
+        if len(values) > 1:
+            raise ArgumentError(f"one figure needs rows of one {column}, got {', '.join(values)}")
+
+
+def _one_alpha(rows: Sequence[Row]) -> None:
+    runs = {row["run"] for row in rows if row["confidence"] < 1}
+    if len(runs) > 1:
+        raise ArgumentError(
+            f"{len(runs)} runs of {rows[0]['method']} cannot be combined, each has its own alpha; "
+            "select the rows of one run"
+        )

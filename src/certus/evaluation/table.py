@@ -1,0 +1,159 @@
+"""Tables of evaluation rows as files: CSV, Parquet, or the ledger itself."""
+
+import csv
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from certus.core import ArgumentError, FileError
+from certus.core.errors import require
+from certus.evaluation.ledger import COLUMNS, VERDICTS, Ledger
+
+Row = dict[str, Any]
+
+
+def export(rows: Sequence[Row], path: str | Path) -> Path:
+    """Write rows to a .csv or .parquet file, which appears whole or not at all; return its path.
+
+    In CSV, floats are written so that they read back exactly; NaN and a missing eps are empty.
+    Raises ArgumentError for another suffix or other columns, FileError where the file cannot be
+    written, DependencyError where Parquet needs a package.
+    """
+    path = Path(path)
+    writer = _of(path, {".csv": _write_csv, ".parquet": _write_parquet})
+    for row in rows:
+        if set(row) != set(COLUMNS):
+            raise ArgumentError(f"a row has the columns {', '.join(COLUMNS)}, got {', '.join(row)}")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror})") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        writer(rows, temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read(path: str | Path) -> list[Row]:
+    """Rows from a .csv, .parquet or ledger (.sqlite, .db) file; FileError names the bad line."""
+    path = Path(path)
+    reader = _of(
+        path,
+        {
+            ".csv": _read_csv,
+            ".parquet": _read_parquet,
+            ".sqlite": _read_ledger,
+            ".db": _read_ledger,
+        },
+    )
+    if not path.is_file():
+        raise FileError(f"{path}: there is no such file")
+    found: list[Row] = reader(path)
+    return found
+
+
+def _of(path: Path, table: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if path.suffix.lower() not in table:
+        raise ArgumentError(f"{path}: the name must end in one of {', '.join(table)}")
+    return table[path.suffix.lower()]
+
+
+def _write_csv(rows: Sequence[Row], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            writer.writerow([_text(row[name], kind) for name, kind in COLUMNS.items()])
+
+
+def _text(value: Any, kind: type) -> str:
+    if kind is float:
+        return "" if value is None or math.isnan(value) else repr(float(value))
+    return str(value)
+
+
+def _write_parquet(rows: Sequence[Row], path: Path) -> None:
+    arrow: Any = require("pyarrow", "report")
+    parquet: Any = require("pyarrow.parquet", "report")
+    kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+    schema = arrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    parquet.write_table(arrow.table(columns, schema=schema), path)
+
+
+def _read_csv(path: Path) -> list[Row]:
+    found = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            _need(path, reader.fieldnames or ())
+            for record in reader:
+                found.append(_row(record, f"{path}, line {reader.line_num}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path}: is not a readable CSV file ({error})") from error
+    return found
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    arrow: Any = require("pyarrow", "report")
+    parquet: Any = require("pyarrow.parquet", "report")
+    try:
+        table = parquet.ParquetFile(path).read()
+    except (OSError, arrow.ArrowException) as error:
+        raise FileError(
+            f"{path}: is not a readable Parquet file ({str(error).splitlines()[0]})"
+        ) from error
+    _need(path, table.column_names)
+    records = table.select(list(COLUMNS)).to_pylist()
+    return [_row(record, f"{path}, row {number}") for number, record in enumerate(records)]
+
+
+def _read_ledger(path: Path) -> list[Row]:
+    with Ledger(path, create=False) as ledger:
+        return ledger.rows()
+
+
+def _need(path: Path, names: Sequence[str]) -> None:
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        raise FileError(f"{path}: is not a table of Certus, it lacks the column {missing[0]}")
+
+
+def _row(record: dict[str, Any], where: str) -> Row:
+    """A typed row; FileError names the place and the column."""
+    if None in record:
+        raise FileError(f"{where}: more values than columns")
+    row: Row = {}
+    for name, kind in COLUMNS.items():
+        try:
+            row[name] = _value(name, kind, record[name])
+        except (TypeError, ValueError):
+            raise FileError(f"{where}: {record[name]!r} is not a value for {name}") from None
+    return row
+
+
+def _value(name: str, kind: type, value: Any) -> Any:
+    if kind is float:
+        if value is None or value == "":
+            return None if name == "eps" else _optional(name)
+        return float(value)
+    if value is None or (name == "verdict" and value not in VERDICTS):
+        raise ValueError
+    return kind(value)
+
+
+def _optional(name: str) -> float:
+    """NaN for a number that may be unknown; a row without a confidence cannot be used."""
+    if name == "confidence":
+        raise ValueError
+    return math.nan

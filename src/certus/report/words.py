@@ -1,0 +1,117 @@
+"""Numbers and results in plain words: every formatter shows a dash for what is not known."""
+
+import math
+from typing import Any
+
+from certus.report.data import ReportData, Row, number
+
+DASH = "\u2013"
+NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0", "box": "box"}
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """A fraction as a percentage; a dash for NaN or None."""
+    x = number(value)
+    return f"{100 * x:.{digits}f}%" if math.isfinite(x) else DASH
+
+
+def figure(value: Any, digits: int = 3) -> str:
+    """A number with a few significant digits; a dash for NaN, None or infinity."""
+    x = number(value)
+    return f"{x:.{digits}g}" if math.isfinite(x) else DASH
+
+
+def seconds(value: Any) -> str:
+    """A duration with a readable unit; a dash where it was not measured."""
+    x = number(value)
+    if not math.isfinite(x):
+        return DASH
+    if x < 1e-3:
+        return f"{1e6 * x:.0f} µs"
+    if x < 1:
+        return f"{1e3 * x:.3g} ms"
+    return f"{x:.3g} s" if x < 600 else f"{x / 60:.3g} min"
+
+
+def interval(row: Row) -> str:
+    """The 95% interval of a summary row; a dash where it has none."""
+    low, high = number(row.get("low")), number(row.get("high"))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return DASH
+    return f"{100 * low:.1f}{DASH}{100 * high:.1f}%"
+
+
+def confidence(value: Any) -> str:
+    """`proof` for 1, otherwise the confidence of each single statistical certificate."""
+    x = number(value)
+    if not math.isfinite(x):
+        return DASH
+    return "proof" if x == 1.0 else f"{100 * x:.6g}% confidence"
+
+
+def norm(name: str) -> str:
+    """A norm as people write it."""
+    return NORMS.get(name, name)
+
+
+def threat(name: str, eps: Any) -> str:
+    """What the adversary may do, as a clause."""
+    size = figure(eps)
+    clauses = {
+        "linf": f"every input value may change by up to {size}",
+        "l2": f"the Euclidean length of the change is at most {size}",
+        "l1": f"the absolute changes add up to at most {size}",
+        "l0": f"at most {size} input values may change, by any amount",
+        "box": "every input value may move within its given interval",
+    }
+    return clauses.get(name, f"the threat {name!r} of size {size}")
+
+
+def gap(row: Row) -> float:
+    """Attack accuracy minus certified accuracy: the share of inputs left undecided; NaN if unknown."""
+    return number(row.get("attack")) - number(row.get("certified"))
+
+
+def statistical(row: Row) -> bool:
+    """Whether a summary row holds statistical certificates; an unknown confidence counts as one."""
+    return number(row["confidence"]) != 1.0
+
+
+def best(rows: list[Row]) -> Row | None:
+    """The summary row with the highest certified accuracy; the faster one where two agree."""
+    known = [row for row in rows if math.isfinite(number(row["certified"]))]
+
+    def rank(row: Row) -> tuple[float, float]:
+        time = number(row.get("median_seconds"))
+        return number(row["certified"]), -time if math.isfinite(time) else -math.inf
+
+    return max(known, key=rank, default=None)
+
+
+def headlines(data: ReportData) -> list[dict[str, Any]]:
+    """For each norm and eps: the threat in words, the best proof and the best statistical certificate."""
+    out = []
+    for name in data.norms:
+        rows = [row for row in data.summary if row["norm"] == name]
+        proofs = [row for row in rows if not statistical(row)]
+        claims = [row for row in rows if statistical(row)]
+        eps = data.headline.get(name, rows[0]["eps"] if rows else None)
+        out.append(
+            {
+                "norm": name,
+                "eps": eps,
+                "threat": threat(name, eps),
+                "proof": best(proofs),
+                "statistical": best(claims),
+            }
+        )
+    return out
+
+
+def counts(data: ReportData) -> dict[str, int]:
+    """How many answers of each kind the rows hold, and on how many different inputs."""
+    verdicts = [str(row.get("verdict")) for row in data.rows]
+    kinds = {kind: verdicts.count(kind) for kind in ("verified", "falsified", "unknown")}
+    inputs = {(row.get("data"), row.get("index")) for row in data.rows}
+    models = {row.get("model") for row in data.rows}
+    return {**kinds, "answers": len(verdicts), "inputs": len(inputs), "models": len(models)}

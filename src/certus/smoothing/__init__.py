@@ -1,0 +1,9 @@
+"""Randomized smoothing: noise, exact binomial statistics, the smoothed classifier."""
+
+from certus.smoothing.noise import Gaussian as Gaussian
+from certus.smoothing.noise import Noise as Noise
+from certus.smoothing.smoothed import Smoothed as Smoothed
+from certus.smoothing.statistics import accuracy_interval as accuracy_interval
+from certus.smoothing.statistics import agreement_p_value as agreement_p_value
+from certus.smoothing.statistics import lower_bound as lower_bound
+from certus.smoothing.statistics import upper_bound as upper_bound

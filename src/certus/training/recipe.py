@@ -1,0 +1,184 @@
+"""Recipes: a loss and the settings that go with it, good without tuning on small data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from certus.core import ArgumentError, Progress
+from certus.core.progress import silent
+from certus.core.validate import count, positive
+from certus.training.initialise import interval_weights
+from certus.training.loop import History, Plan, train
+from certus.training.loss import (
+    Adversarial,
+    CrownIBPLoss,
+    GaussianAugmentation,
+    IBPLoss,
+    LipschitzLoss,
+    Loss,
+    Standard,
+)
+from certus.training.schedule import Constant, Cosine, Ramp, Schedule
+
+_SMALL_DATA = 10_000  # inputs; below it an epoch has few steps and batches are smaller
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A loss with settings. strength is what `make` takes: eps in `norm` units, or sigma for noise.
+
+    visits: how many inputs the whole training looks at when epochs are not given; epochs are
+    visits / N within `epochs` (least, most). kappa: what the weight of the clean loss falls to
+    during the ramp (start, end) in fractions of the training, while eps rises to strength.
+    """
+
+    name: str
+    about: str
+    norm: str
+    strength: float
+    make: Callable[[float], Loss]
+    visits: int
+    epochs: tuple[int, int] = (1, 1000)
+    rate: float = 1e-3
+    hold: float = 0.0
+    kappa: float = 1.0
+    beta: float = 0.0
+    ramp: tuple[float, float] = (0.05, 0.6)
+    interval_start: bool = False
+
+    def start(
+        self,
+        module: nn.Module,
+        size: int,
+        strength: float | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+    ) -> tuple[Loss, Plan]:
+        """Set initial weights where the recipe has its own, and say what to call `train` with.
+
+        size: number of training inputs. Raises ArgumentError for a strength that is not > 0.
+        """
+        value = self.strength if strength is None else positive(strength, "strength")
+        if epochs is None:
+            least, most = self.epochs
+            epochs = min(most, max(least, round(self.visits / count(size, "size"))))
+        if self.interval_start:
+            interval_weights(module, seed)
+        begin, end = self.ramp
+        beta: Schedule = Constant(0.0)
+        if self.beta > 0:
+            beta = Ramp(low=self.beta, high=0.0, begin=begin, end=end)
+        plan = Plan(
+            epochs=epochs,
+            batch=64 if size < _SMALL_DATA else 256,
+            rate=Cosine(rate=self.rate, last=self.rate / 100, begin=self.hold),
+            eps=Ramp(low=0.0, high=value if self.norm else 0.0, begin=begin, end=end, smooth=True),
+            kappa=Ramp(low=1.0, high=self.kappa, begin=begin, end=end),
+            beta=beta,
+            seed=seed,
+        )
+        return self.make(value), plan
+
+
+def train_recipe(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    recipe: str | Recipe,
+    strength: float | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> History:
+    """Train a module in place on x [N, *shape] in [0, 1] and labels y [N] by a recipe.
+
+    strength: the eps that the recipe trains for, or the sigma of its noise; None takes the recipe's
+    own, and epochs None what suits N. For snapshots, or inputs in another range, call `start` of the
+    recipe and hand what it returns to `train`. Raises ArgumentError for an unknown recipe.
+    """
+    loss, plan = find_recipe(recipe).start(module, len(x), strength, epochs, seed)
+    return train(module, x, y, loss, plan, progress)
+
+
+def find_recipe(recipe: str | Recipe) -> Recipe:
+    """The recipe of this name. Raises ArgumentError that lists the names."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise ArgumentError(f"no recipe {recipe!r}; choose one of: {', '.join(RECIPES)}")
+    return RECIPES[recipe]
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="standard",
+            about="cross entropy on clean inputs",
+            norm="",
+            strength=1.0,
+            make=lambda strength: Standard(),
+            visits=120_000,
+            epochs=(5, 90),
+        ),
+        Recipe(
+            name="adversarial",
+            about="cross entropy at the points of a 7-step gradient attack in Linf",
+            norm="linf",
+            strength=0.1,
+            make=lambda strength: Adversarial(),
+            visits=120_000,
+            epochs=(8, 90),
+            ramp=(0.05, 0.3),
+        ),
+        Recipe(
+            name="gaussian",
+            about="cross entropy under Gaussian noise, for randomized smoothing",
+            norm="",
+            strength=0.25,
+            make=lambda strength: GaussianAugmentation(sigma=strength),
+            visits=270_000,
+            epochs=(10, 200),
+        ),
+        Recipe(
+            name="ibp",
+            about="interval bounds in Linf, for certificates by ibp and crown",
+            norm="linf",
+            strength=0.1,
+            make=lambda strength: IBPLoss(),
+            visits=400_000,
+            epochs=(30, 300),
+            rate=2e-3,
+            hold=0.5,
+            kappa=0.5,
+            interval_start=True,
+        ),
+        Recipe(
+            name="crown-ibp",
+            about="interval bounds, led by CROWN while eps is small, in Linf",
+            norm="linf",
+            strength=0.1,
+            make=lambda strength: CrownIBPLoss(),
+            visits=300_000,
+            epochs=(20, 220),
+            rate=2e-3,
+            hold=0.5,
+            kappa=0.5,
+            beta=1.0,
+            interval_start=True,
+        ),
+        Recipe(
+            name="lipschitz",
+            about="margins against a Lipschitz estimate, for certified L2 radii",
+            norm="l2",
+            strength=0.5,
+            make=lambda strength: LipschitzLoss(),
+            visits=270_000,
+            epochs=(12, 200),
+            rate=2e-3,
+            kappa=0.0,
+            ramp=(0.05, 0.4),
+        ),
+    )
+}

@@ -1,0 +1,75 @@
+"""Snapshot: the state of a training after an epoch, in one file, to go on from later."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from certus.core import FileError
+
+_WEIGHTS, _OPTIMISER = "weights.", "optimiser."
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Weights and buffers by name, optimiser tensors as `parameter.name`, one row for each epoch."""
+
+    weights: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A safetensors file that is replaced as a whole after every epoch.
+
+    The key that is stored with it names the training; randomness needs no state, since it derives
+    from (seed, epoch, step).
+    """
+
+    path: Path
+
+    def save(self, key: str, state: State) -> None:
+        """Write the state; an interruption leaves the previous file. Raises FileError."""
+        tensors = {_WEIGHTS + name: value for name, value in state.weights.items()}
+        tensors |= {_OPTIMISER + name: value for name, value in state.optimiser.items()}
+        plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        data = save(plain, {"key": key, "rows": json.dumps(state.rows)})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+            draft.write_bytes(data)
+            draft.replace(self.path)
+        except OSError as error:
+            raise FileError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def load(self, key: str) -> State | None:
+        """The state, or None where there is no file yet.
+
+        Raises FileError where the file is damaged or belongs to a training with another key.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, "pt") as file:
+                held = file.metadata() or {}
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            rows = json.loads(held.get("rows", "[]"))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise FileError(f"{self.path} is damaged ({error}); delete it to start again") from error
+        if held.get("key") != key:
+            raise FileError(
+                f"{self.path} belongs to another training (model, data, loss or plan differ); "
+                "delete it or choose another file"
+            )
+        return State(_part(tensors, _WEIGHTS), _part(tensors, _OPTIMISER), rows)
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,4 @@
+"""Exact verification."""
+
+from certus.verifiers.milp import Milp as Milp
+from certus.verifiers.milp import Minimum as Minimum

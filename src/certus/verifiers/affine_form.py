@@ -1,0 +1,36 @@
+"""A node's value as an affine function of the network's input and of its non-linear nodes."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certus.bounding.backward import pull_affine
+from certus.graph import Graph
+from certus.graph.op import Affine
+
+
+@dataclass(frozen=True, eq=False)
+class AffineForm:
+    """value = sum_u matrices[u] @ (value of node u) + offset; matrices [R, numel of u], offset [R]."""
+
+    matrices: dict[int, Tensor]
+    offset: Tensor
+
+
+def affine_form(graph: Graph, start: int, rows: Tensor) -> AffineForm:
+    """Functionals `rows` [R, *shape] of node `start`, pulled back to the nearest non-affine nodes."""
+    pending: dict[int, Tensor] = {start: rows.unsqueeze(1)}
+    matrices: dict[int, Tensor] = {}
+    offset = torch.zeros(len(rows), dtype=rows.dtype, device=rows.device)
+    for position in range(start, -1, -1):
+        held = pending.pop(position, None)
+        if held is None:
+            continue
+        node = graph.nodes[position]
+        if isinstance(node.op, Affine):
+            part = pull_affine(graph, node, held, pending)
+            offset = offset if part is None else offset + part[:, 0]
+        else:
+            matrices[position] = held.flatten(1)
+    return AffineForm(matrices, offset)

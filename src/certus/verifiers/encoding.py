@@ -1,0 +1,159 @@
+"""The rows and columns of a mixed-integer program, and how each non-linear operation fills them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from certus.core import Rules
+from certus.graph.activation import LeakyRelu, MaxPool, Relu
+from certus.graph.op import Affine, Input
+from certus.threats import Box
+from certus.verifiers.affine_form import AffineForm
+
+# (milp, node position) -> None, adding the node's columns and rows
+encodings = Rules("the MILP encoding")
+
+
+class Program:
+    """Columns with bounds (inputs, outputs of non-linear nodes, binaries) and sparse rows."""
+
+    def __init__(self, region: Box) -> None:
+        self.lower: list[float] = region.lower.flatten().tolist()
+        self.upper: list[float] = region.upper.flatten().tolist()
+        self.binaries: list[int] = []
+        self._columns = {0: np.arange(len(self.lower))}
+        self._entries: list[tuple[np.ndarray, np.ndarray]] = []
+        self._low: list[float] = []
+        self._high: list[float] = []
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return len(self.lower)
+
+    def columns(self, node: int) -> np.ndarray:
+        """The columns that hold the values of a node."""
+        return self._columns[node]
+
+    def add_node(self, node: int, lower: Tensor, upper: Tensor) -> np.ndarray:
+        """New columns for a node's values within [lower, upper]."""
+        start = self.size
+        self.lower += lower.flatten().tolist()
+        self.upper += upper.flatten().tolist()
+        self._columns[node] = np.arange(start, self.size)
+        return self._columns[node]
+
+    def add_binary(self) -> int:
+        """A new 0/1 column."""
+        self.lower.append(0.0)
+        self.upper.append(1.0)
+        self.binaries.append(self.size - 1)
+        return self.size - 1
+
+    def add_row(self, columns: np.ndarray, values: np.ndarray, low: float, high: float) -> None:
+        """low <= <values, columns> <= high."""
+        self._entries.append((columns, values))
+        self._low.append(low)
+        self._high.append(high)
+
+    def integrality(self) -> np.ndarray:
+        """1 for binaries, 0 for the rest."""
+        flags = np.zeros(self.size)
+        flags[self.binaries] = 1
+        return flags
+
+    def constraints(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        """The sparse matrix and the limits of its rows."""
+        from scipy.sparse import csr_array
+
+        sizes = [len(columns) for columns, _ in self._entries]
+        indices = np.concatenate([columns for columns, _ in self._entries])
+        values = np.concatenate([values for _, values in self._entries])
+        pointers = np.concatenate([[0], np.cumsum(sizes)])
+        matrix = csr_array((values, indices, pointers), shape=(len(sizes), self.size))
+        return matrix, np.array(self._low), np.array(self._high)
+
+
+class _Row:
+    """One pre-activation z = <values, columns> + offset, over the program's columns."""
+
+    def __init__(self, program: Program, form: AffineForm, index: int) -> None:
+        parts = [(program.columns(n), m[index].numpy()) for n, m in form.matrices.items()]
+        columns = np.concatenate([c for c, _ in parts])
+        values = np.concatenate([v for _, v in parts])
+        keep = values != 0
+        self.columns, self.values = columns[keep], values[keep]
+        self.offset = float(form.offset[index])
+
+    def relate(
+        self, program: Program, factor: float, extra: dict[int, float], low: float, high: float
+    ) -> None:
+        """low <= factor * z + sum of the extra columns <= high."""
+        columns = np.concatenate([self.columns, np.array(list(extra), dtype=int)])
+        values = np.concatenate([factor * self.values, np.array(list(extra.values()))])
+        shift = factor * self.offset
+        program.add_row(columns, values, low - shift, high - shift)
+
+
+@encodings.register(Input, Affine)
+def nothing(milp: Any, position: int) -> None:
+    """Inputs have their columns already; affine operations are substituted."""
+
+
+@encodings.register(Relu)
+def relu(milp: Any, position: int) -> None:
+    """Big-M with the neuron's own bounds."""
+    _hinge(milp, position, 0.0)
+
+
+@encodings.register(LeakyRelu)
+def leaky_relu(milp: Any, position: int) -> None:
+    """As ReLU, with the lower slope in place of zero."""
+    _hinge(milp, position, milp.graph.nodes[position].op.slope)
+
+
+@encodings.register(MaxPool)
+def max_pool(milp: Any, position: int) -> None:
+    """A binary for each element of a window that can be its maximum; exactly one is chosen."""
+    node = milp.graph.nodes[position]
+    source = node.inputs[0]
+    lower, upper = milp.state.intervals[source]
+    form, program = milp.inner_form(position), milp.program
+    columns = program.add_node(position, node.op.forward(lower), node.op.forward(upper))
+    numbers = torch.arange(lower.numel(), dtype=torch.float64).view(lower.shape)
+    windows = node.op.windows(numbers, -1.0).transpose(2, 3).reshape(len(columns), -1).long()
+    low, high = lower.flatten(), upper.flatten()
+    for column, window in zip(columns, windows, strict=True):
+        members = window[window >= 0]
+        top, floor = float(high[members].max()), float(low[members].max())
+        choice = {}
+        for i in members.tolist():
+            row = _Row(program, form, i)
+            row.relate(program, -1.0, {int(column): 1.0}, 0.0, np.inf)  # a >= x_i
+            if float(high[i]) >= floor:
+                delta, gap = program.add_binary(), top - float(low[i])
+                row.relate(program, -1.0, {int(column): 1.0, delta: gap}, -np.inf, gap)
+                choice[delta] = 1.0
+        program.add_row(np.array(list(choice)), np.array(list(choice.values())), 1.0, 1.0)
+
+
+def _hinge(milp: Any, position: int, leak: float) -> None:
+    """a = max(z, leak z): four rows and a binary where the sign of z is open, one row elsewhere."""
+    node = milp.graph.nodes[position]
+    lower, upper = milp.state.intervals[node.inputs[0]]
+    form, program = milp.inner_form(position), milp.program
+    columns = program.add_node(position, node.op.forward(lower), node.op.forward(upper))
+    for i, column in enumerate(columns.tolist()):
+        low, high = float(lower.flatten()[i]), float(upper.flatten()[i])
+        row = _Row(program, form, i)
+        if low >= 0 or high <= 0:
+            slope = 1.0 if low >= 0 else leak
+            row.relate(program, -slope, {column: 1.0}, 0.0, 0.0)
+            continue
+        delta, rest = program.add_binary(), 1.0 - leak
+        row.relate(program, -1.0, {column: 1.0}, 0.0, np.inf)
+        row.relate(program, -leak, {column: 1.0}, 0.0, np.inf)
+        row.relate(program, -1.0, {column: 1.0, delta: -rest * low}, -np.inf, -rest * low)
+        row.relate(program, -leak, {column: 1.0, delta: -rest * high}, -np.inf, 0.0)

@@ -1,0 +1,157 @@
+"""Exact verification as a mixed-integer linear program on HiGHS (Tjeng, Xiao and Tedrake 2019)."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from certus.bounding import Crown
+from certus.bounding.base import State
+from certus.core import UnsupportedError
+from certus.core.numerics import guard
+from certus.graph import Graph
+from certus.threats import Box, Region
+from certus.verifiers.affine_form import AffineForm, affine_form
+from certus.verifiers.encoding import Program, encodings
+
+_TOLERANCE = 1e-6  # HiGHS: feasibility of a row, and distance of a binary from 0 or 1
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """What is known of min <row, f(x)> over the region.
+
+    lower is proven (dual bound less the solver's tolerances, or CROWN's bound where that is better).
+    point [1, *shape] is the solver's best input, or None; timed_out says why lower may be loose.
+    """
+
+    lower: float
+    point: Tensor | None
+    timed_out: bool
+    usable: bool
+
+
+class Milp:
+    """The program of one network on one box: built once, minimised for several rows.
+
+    The big-M constants are CROWN's bounds in float64, widened by a rounding guard; stable neurons
+    get no binary. Raises UnsupportedError for a region that is not a box or an activation that is
+    not piecewise linear.
+    """
+
+    def __init__(self, graph: Graph, region: Region) -> None:
+        if not isinstance(region, Box) or len(region) != 1:
+            raise UnsupportedError("milp needs an L-inf or box threat, one input at a time")
+        self.graph = graph.cast(torch.float64)
+        self.region = Box(region.lower.double(), region.upper.double())
+        self.state = _widened(Crown().prepare(self.graph, self.region))
+        self.program = Program(self.region)
+        self.forms: list[tuple[int, AffineForm]] = []
+        for position, node in enumerate(self.graph.nodes):
+            rule = encodings[type(node.op)]
+            rule(self, position)
+
+    def inner_form(self, position: int) -> AffineForm:
+        """The input of a non-linear node as an affine form; kept for the tolerance analysis."""
+        source = self.graph.nodes[position].inputs[0]
+        size = self.graph.nodes[source].numel
+        rows = torch.eye(size, dtype=torch.float64).view(size, *self.graph.nodes[source].shape)
+        form = affine_form(self.graph, source, rows)
+        self.forms.append((position, form))
+        return form
+
+    def bounds(self, rows: Tensor) -> Tensor:
+        """CROWN's lower bounds [R] of rows [R, K], on the same intervals."""
+        shaped = rows.double().view(len(rows), 1, *self.graph.output_shape)
+        return Crown().bound(self.state, shaped).lower[:, 0]
+
+    def minimise(self, row: Tensor, seconds: float) -> Minimum:
+        """Minimise <row, output> for a row [K], within a time limit."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        rows = row.double().view(1, *self.graph.output_shape)
+        crown = float(self.bounds(rows.flatten(1))[0])
+        form = affine_form(self.graph, self.graph.output, rows)
+        cost = np.zeros(self.program.size)
+        for node, matrix in form.matrices.items():
+            cost[self.program.columns(node)] += matrix[0].numpy()
+        if not self.program.binaries:  # every neuron is stable: the network is affine here
+            return Minimum(crown, self._corner(row), False, bool(np.isfinite(crown)))
+        matrix, low, high = self.program.constraints()
+        start = time.perf_counter()
+        result = milp(
+            cost,
+            integrality=self.program.integrality(),
+            bounds=Bounds(np.array(self.program.lower), np.array(self.program.upper)),
+            constraints=LinearConstraint(matrix, low, high),
+            options={"time_limit": max(seconds, 0.05), "mip_rel_gap": 1e-4},
+        )
+        timed_out = time.perf_counter() - start >= seconds
+        dual = _dual(result)
+        if dual is not None:
+            dual += float(form.offset[0]) - self._slack(form)
+        lower = crown if dual is None else max(crown, dual)
+        return Minimum(lower, self._point(result), timed_out, dual is not None)
+
+    def _slack(self, form: AffineForm) -> float:
+        """How far the optimum can move when every row is violated by the solver's tolerance.
+
+        Magnitudes of the coefficients are pushed back through the absolute weights; slopes are at
+        most one, so a violation at a neuron reaches the objective no more than this much enlarged.
+        """
+        weight = {node: matrix[0].abs() for node, matrix in form.matrices.items()}
+        total = 1.0
+        for position, inner in reversed(self.forms):
+            reach = weight.get(position)
+            if reach is None:
+                continue
+            source = self.graph.nodes[position].inputs[0]
+            lower, upper = self.state.intervals[source]
+            width = float((upper - lower).max())
+            total += float(reach.sum()) * (1 + width)
+            factor = inner_weight(reach, inner.offset.numel())
+            for node, matrix in inner.matrices.items():
+                part = factor @ matrix.abs()
+                weight[node] = weight[node] + part if node in weight else part
+        return _TOLERANCE * total
+
+    def _point(self, result: Any) -> Tensor | None:
+        if result.x is None:
+            return None
+        flat = torch.from_numpy(np.asarray(result.x[self.program.columns(0)]))
+        return self.region.project(flat.view(1, *self.graph.input_shape))
+
+    def _corner(self, row: Tensor) -> Tensor:
+        """The minimiser of an affine network: a corner of the box by the sign of the gradient."""
+        x = self.region.center.clone().requires_grad_()
+        with torch.enable_grad():
+            (self.graph(x).flatten() @ row.double()).backward()
+        gradient = x.grad if x.grad is not None else torch.zeros_like(x)
+        return torch.where(gradient > 0, self.region.lower, self.region.upper)
+
+
+def inner_weight(reach: Tensor, inputs: int) -> Tensor:
+    """Weight of each input of a non-linear node from that of its outputs; windows share the largest."""
+    if reach.numel() == inputs:
+        return reach
+    return torch.full((inputs,), float(reach.sum()), dtype=reach.dtype)
+
+
+def _widened(state: State) -> State:
+    """Intervals widened by the rounding guard, so that the true pre-activations lie inside."""
+    intervals = {
+        position: (lower - guard(lower), upper + guard(upper))
+        for position, (lower, upper) in state.intervals.items()
+    }
+    return State(state.graph, state.region, intervals, state.relaxations)
+
+
+def _dual(result: Any) -> float | None:
+    """The solver's dual bound, only from a run that ended optimal (0) or at a limit (1)."""
+    bound = getattr(result, "mip_dual_bound", None)
+    if result.status not in (0, 1) or bound is None or not np.isfinite(bound):
+        return None
+    return float(bound)

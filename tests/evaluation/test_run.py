@@ -1,0 +1,195 @@
+"""Evaluation resumes: after an error, after kill -9, and when the limit grows."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tests.evaluation.fakes import Exact, Shift, StopHereError, data, job
+
+from certus.core import ArgumentError
+from certus.evaluation import AttackRunner, Ledger, evaluate
+from certus.threats import L2, Box, Linf
+
+
+def same(rows: list, others: list) -> bool:
+    """Whether rows agree in everything but the time they took."""
+    return [{**r, "seconds": 0} for r in rows] == [{**r, "seconds": 0} for r in others]
+
+
+def whole(tmp_path: Path, **changes: object) -> list:
+    """Rows of a run that is not interrupted."""
+    with Ledger(tmp_path / "whole.sqlite") as ledger:
+        return evaluate(job(**changes), ledger)
+
+
+def test_rows_say_what_was_asked(tmp_path: Path) -> None:
+    rows = whole(tmp_path)
+    assert [r["index"] for r in rows] == list(range(20))
+    x, y = data().x_test, data().y_test
+    for row in rows:
+        mean = x[row["index"]].mean()
+        good = bool((mean > 0.5) == y[row["index"]])
+        assert row["label"] == y[row["index"]] and row["eps"] == 0.1 and row["method"] == "exact"
+        assert (row["verdict"] == "verified") == (good and bool((mean - 0.5).abs() > 0.1))
+        assert (row["verdict"] == "falsified") == (not good)
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 32])
+def test_an_interrupted_run_gives_the_rows_of_an_uninterrupted_one(
+    tmp_path: Path, block: int
+) -> None:
+    expected = whole(tmp_path, certifier=Exact(block=block))
+    with Ledger(tmp_path / "cut.sqlite") as ledger:
+        for fail_at in (2, 0, 1):
+            certifier = Exact(block=block, fail_at=fail_at)
+            if -(-20 // block) > 3:
+                with pytest.raises(StopHereError):
+                    evaluate(job(certifier=certifier), ledger)
+        done = {r["index"] for r in ledger.rows()}
+        assert all(len([i for i in done if i // block == b]) in (0, block) for b in range(4))
+        certifier = Exact(block=block)
+        assert same(evaluate(job(certifier=certifier), ledger), expected)
+        assert not done & {i for call in certifier.calls for i in call}
+        certifier.calls.clear()
+        assert same(evaluate(job(certifier=certifier), ledger), expected) and not certifier.calls
+
+
+def test_a_larger_limit_continues_and_a_smaller_one_selects(tmp_path: Path) -> None:
+    expected = whole(tmp_path)
+    with Ledger(tmp_path / "limit.sqlite") as ledger:
+        assert [r["index"] for r in evaluate(job(limit=6), ledger)] == list(range(6))
+        certifier = Exact()
+        assert same(evaluate(job(limit=15, certifier=certifier), ledger), expected[:15]) is False
+        # Block 4..7 lacked inputs 6 and 7, so it was computed anew; block 0..3 was not.
+        assert certifier.calls[0] == [4, 5, 6, 7] and certifier.calls[-1] == [12, 13, 14]
+        assert same(evaluate(job(), ledger), expected)
+        assert [r["index"] for r in evaluate(job(limit=3), ledger)] == [0, 1, 2]
+        assert [r["index"] for r in evaluate(job(indices=[9, 2, 9]), ledger)] == [2, 9]
+        assert len(ledger.runs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "equal"),
+    [
+        ({"limit": 3}, True),
+        ({"card": {}}, True),
+        ({"model_name": "other"}, True),
+        ({"model_hash": "m1"}, False),
+        ({"data": data(19)}, False),
+        ({"certifier": Exact(block=5)}, False),
+        ({"certifier": Exact(gives_radius=True)}, False),
+        ({"threat": Linf(0.1)}, False),
+        ({"threat": Linf(0.10000001, clip=None)}, False),
+        ({"threat": L2(0.1, clip=None)}, False),
+        ({"seed": 1}, False),
+    ],
+)
+def test_the_key_depends_on_what_the_rows_depend_on(changes: dict, equal: bool) -> None:
+    assert (job(**changes).key == job().key) is equal
+
+
+def test_a_radius_method_ignores_eps(tmp_path: Path) -> None:
+    certifier = Exact(gives_radius=True)
+    one, two = (job(certifier=certifier, threat=Linf(e, clip=None)) for e in (0.1, 0.2))
+    assert one.key == two.key and one.eps is None
+    assert {r["eps"] for r in whole(tmp_path, certifier=certifier)} == {None}
+
+
+def test_progress_counts_what_is_certified(tmp_path: Path) -> None:
+    notes = []
+    with Ledger(tmp_path / "a.sqlite") as ledger:
+        rows = evaluate(job(limit=6), ledger, lambda done, total, note: notes.append((done, note)))
+    certified = sum(r["verdict"] == "verified" for r in rows)
+    assert notes[0] == (0, "certified 0/0") and notes[-1] == (6, f"certified {certified}/6")
+
+
+def test_attacks_are_evaluated_too(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "a.sqlite") as ledger:
+        rows = evaluate(job(certifier=AttackRunner(attack=Shift(), block=8)), ledger)
+        config = ledger.runs()[0]["config"]
+    exact = whole(tmp_path)
+    assert {r["method"] for r in rows} == {"shift"} and config.startswith("attack shift(block=8")
+    for row, truth in zip(rows, exact, strict=True):
+        reason = {"verified": "survived", "unknown": "attacked", "falsified": "misclassified"}
+        assert row["reason"] == reason[truth["verdict"]]
+        assert row["verdict"] == ("unknown" if row["reason"] == "survived" else "falsified")
+
+
+class Nameless:
+    """An attack whose repr is an address."""
+
+    name = "nameless"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: job(limit=0), "limit must be"),
+        (lambda: job(limit=3, indices=[1]), "not both"),
+        (lambda: job(indices=[20]).wanted(), "0..19"),
+        (lambda: job(indices=[-1]).wanted(), "0..19"),
+        (lambda: job(indices=[]).wanted(), "0..19"),
+        (lambda: job(threat=Linf(torch.tensor([0.1, 0.2]))), "one number as eps"),
+        (lambda: job(threat=Box(torch.zeros(1, 4), torch.ones(1, 4))), "takes a ball"),
+        (lambda: job(certifier=Exact(block=0)), "block"),
+        (lambda: AttackRunner(attack=Nameless()), "needs a repr"),
+        (lambda: AttackRunner(attack=Shift(), confidence=0.0), "confidence"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(make: object, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+CHILD = """
+import sys, time
+from dataclasses import dataclass
+sys.path.insert(0, sys.argv[1])
+from tests.evaluation import fakes
+from certus.evaluation import Ledger, evaluate
+
+class Slow(fakes.Exact):
+    def __call__(self, *args, **named):
+        time.sleep(0.05)
+        return super().__call__(*args, **named)
+
+    def describe(self):
+        return fakes.Exact().describe()
+
+evaluate(fakes.job(certifier=Slow(), data=fakes.data(2000)), Ledger(sys.argv[2]))
+"""
+
+
+def test_kill_9_leaves_whole_blocks_and_the_next_run_continues(tmp_path: Path) -> None:
+    path = tmp_path / "killed.sqlite"
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen([sys.executable, "-c", CHILD, root, str(path)], env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and child.poll() is None and blocks(path) < 3:
+            time.sleep(0.02)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert child.returncode == -signal.SIGKILL
+    with Ledger(path) as ledger:
+        stored = {r["index"] for r in ledger.rows()}
+        assert 12 <= len(stored) < 2000 and stored == set(range(len(stored) // 4 * 4))
+        again = evaluate(job(data=data(2000), limit=len(stored) + 40), ledger)
+        assert len(ledger.runs()) == 1
+    assert same(again, whole(tmp_path, data=data(2000), limit=len(stored) + 40))
+
+
+def blocks(path: Path) -> int:
+    """Finished blocks of a ledger that another process is writing."""
+    if not path.exists() or path.stat().st_size == 0:
+        return 0
+    with Ledger(path) as ledger:
+        return len(ledger.rows()) // 4

@@ -1,0 +1,166 @@
+"""Proofs below, counterexamples above: a crossing is named, chance is not mistaken for one."""
+
+from pathlib import Path
+
+import pytest
+from tests.evaluation.fakes import Exact, Shift, fallen, job, row
+
+from certus.core import ContradictionError
+from certus.evaluation import AttackRunner, Ledger, check, evaluate
+from certus.evaluation.sandwich import binomial_tail
+from certus.threats import Linf
+
+WRONG = {"prediction": 0, "verdict": "falsified", "reason": "misclassified", "radius": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("proof", "attack"),
+    [
+        (row(7), fallen(7)),
+        (row(7, eps=0.2, radius=0.2), fallen(7)),
+        (row(7, eps=None, radius=0.10001, method="lipschitz"), fallen(7)),
+        (row(7), fallen(7, method="milp")),
+        (row(7), row(7, method="pgd", eps=0.5, **WRONG)),
+        (row(7), row(7, method="ibp", **(WRONG | {"verdict": "unknown"}))),
+        (row(7, radius=0.0, eps=0.0), row(7, method="pgd", eps=0.5, **WRONG)),
+        (row(7, method="smoothing"), fallen(7, method="smoothed-pgd")),
+        (row(7, radius=float("nan")), fallen(7)),
+    ],
+)
+def test_a_crossing_is_named(proof: dict, attack: dict) -> None:
+    others = [row(i) for i in range(5)]
+    with pytest.raises(ContradictionError) as caught:
+        check([*others, attack, proof])
+    text = str(caught.value)
+    assert "model small, input 7 of tiny" in text and "\n" not in text
+    assert proof["method"] in text and attack["method"] in text
+
+
+def test_a_proof_for_the_wrong_class_is_a_contradiction() -> None:
+    with pytest.raises(ContradictionError, match="input 3"):
+        check([row(3, prediction=0)])
+
+
+@pytest.mark.parametrize(
+    ("proof", "attack"),
+    [
+        (row(7), fallen(7, eps=0.11)),
+        (row(7), fallen(8)),
+        (row(7), fallen(7, norm="l2")),
+        (row(7), fallen(7, model="other")),
+        (row(7), fallen(7, data="other")),
+        (row(7), fallen(7, method="smoothed-pgd")),
+        (row(7, method="smoothing", confidence=0.999), fallen(7)),
+        (row(7, verdict="unknown", reason="loose", radius=0.5), fallen(7)),
+        (row(7, eps=None, radius=0.09), fallen(7)),
+    ],
+)
+def test_what_does_not_cross(proof: dict, attack: dict) -> None:
+    check([proof, attack])
+
+
+def run(key: str, **changes: object) -> dict:
+    return {"run": key, "model_hash": "m", "data_hash": "d", "clip": "[0.0, 1.0]"} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "crosses"),
+    [
+        ({}, True),
+        ({"clip": "[0.1, 0.9]"}, True),
+        ({"clip": "[-1.0, 1.0]"}, False),
+        ({"clip": "null"}, False),
+        ({"model_hash": "other"}, False),
+        ({"data_hash": "other"}, False),
+        ({"config": "attack pgd(noise=Gaussian(0.5))"}, False),
+        ({"config": "attack pgd(noise=Gaussian(0.25))"}, True),
+    ],
+)
+def test_runs_say_what_may_be_compared(changes: dict, crosses: bool) -> None:
+    rows = [row(1, run="a"), fallen(1, run="b")]
+    runs = [run("a", config="Smoothing(noise=Gaussian(0.25))"), run("b", **changes)]
+    if crosses:
+        with pytest.raises(ContradictionError):
+            check(rows, runs)
+    else:
+        check(rows, runs)
+
+
+def smooth(n: int, broken: int, confidence: float = 0.999) -> list:
+    """n certificates of a smoothed classifier, all attacked, some of them with success."""
+    proofs = [row(i, method="smoothing", confidence=confidence, eps=None) for i in range(n)]
+    hit = [fallen(i, run="s", method="smoothed-pgd") for i in range(broken)]
+    missed = {"method": "smoothed-pgd", "verdict": "unknown", "reason": "survived", "run": "s"}
+    return proofs + hit + [row(i, **missed) for i in range(broken, n)]
+
+
+@pytest.mark.parametrize(
+    ("n", "broken", "raises"),
+    [
+        (100, 0, False),
+        (100, 1, False),
+        (100, 3, False),
+        (100, 4, False),
+        (100, 5, True),
+        (1, 1, False),
+    ],
+)
+def test_statistical_claims_may_fail_as_often_as_they_say(
+    n: int, broken: int, raises: bool
+) -> None:
+    if raises:
+        with pytest.raises(ContradictionError, match=f"{broken} of {n} certificates of smoothing"):
+            check(smooth(n, broken))
+        return
+    (line,) = check(smooth(n, broken)).statistical
+    assert (line.tested, line.broken, line.confidence) == (n, broken, pytest.approx(0.999))
+    assert line.tail == pytest.approx(binomial_tail(broken, n, 0.001))
+
+
+def test_attacks_outside_the_radius_do_not_dilute() -> None:
+    far = [
+        row(i, method="smoothed-pgd", eps=9.0, verdict="unknown", reason="survived")
+        for i in range(5, 5000)
+    ]
+    proofs = [row(i, method="smoothing", confidence=0.999, eps=None) for i in range(100, 5000)]
+    with pytest.raises(ContradictionError, match="5 of 5 "):
+        check(smooth(5, 5) + proofs + far)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "p", "value"),
+    [(0, 5, 0.1, 1.0), (5, 5, 0.1, 1e-5), (1, 2, 0.5, 0.75), (2, 3, 0.5, 0.5), (1, 3, 0.0, 0.0)],
+)
+def test_binomial_tail(k: int, n: int, p: float, value: float) -> None:
+    assert binomial_tail(k, n, p) == pytest.approx(value)
+
+
+def test_layers_count_each_kind() -> None:
+    unsure = {"verdict": "unknown", "reason": "loose", "radius": 0.0}
+    survived = {"method": "pgd", "verdict": "unknown", "reason": "survived", "radius": 0.0}
+    rows = [row(0), row(1, **unsure), row(2, **unsure), row(3, **unsure), row(4, **WRONG)]
+    rows += [row(0, method="milp"), row(1, method="milp"), row(2, method="milp", **unsure)]
+    rows += [row(i, **survived) for i in (0, 1, 2)] + [fallen(3)]
+    (layer,) = check(rows).layers
+    assert (layer.certified, layer.exact, layer.attacked, layer.n) == (1, 2, 3, 5)
+    assert layer.decided == 4
+    assert check(rows[:5]).layers[0].exact is None
+
+
+@pytest.mark.parametrize("lie", [False, True])
+def test_end_to_end(tmp_path: Path, lie: bool) -> None:
+    with Ledger(tmp_path / "a.sqlite") as ledger:
+        for eps in (0.05, 0.1, 0.2):
+            threat = Linf(eps, clip=None)
+            evaluate(job(threat=threat), ledger)
+            evaluate(job(threat=threat, certifier=AttackRunner(attack=Shift(lie=lie))), ledger)
+        evaluate(job(certifier=Exact(gives_radius=True, name="lipschitz")), ledger)
+        rows, runs = ledger.rows(), ledger.runs()
+    if lie:
+        with pytest.raises(ContradictionError):
+            check(rows, runs)
+        return
+    found = check(rows, runs)
+    assert found.compared > 0
+    for layer in found.layers:  # the method is exact and the attack is the best one
+        assert layer.certified == layer.exact == layer.attacked

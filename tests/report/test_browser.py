@@ -1,0 +1,56 @@
+"""The page in a real browser, offline: no error, nothing requested, nothing sticks out."""
+
+import shutil
+
+import pytest
+
+from certus.report import report_data, write_report
+from tests.report.synthetic import gallery, ledger
+
+SECTIONS = ("headline", "curves", "table", "gallery", "sandwich", "reproducibility", "methods")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    rows, runs = ledger(("standard", "a-rather-long-model-name/from_a_folder_2024"), n=12)
+    data = report_data(rows, runs, gallery=gallery(), reproducibility={"command": "certus " * 30})
+    return write_report(tmp_path_factory.mktemp("report") / "report.html", data)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium on this machine")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_page_in_a_browser(browser, path, width, scheme):
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+    )
+    page, wrong, asked = context.new_page(), [], []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    assert wrong == []
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    for name in SECTIONS:
+        assert page.locator(f"#{name}").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "with details open"
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('svg.chart text')].map(t => t.getBoundingClientRect().height)"
+    )
+    assert min(sizes) >= 8, "text of a chart is too small to read"
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert back == ("rgb(20, 24, 30)" if scheme == "dark" else "rgb(255, 255, 255)")
+    context.close()

@@ -1,0 +1,252 @@
+"""The report page: self-contained, escaped, honest about what is missing, equal to the figures."""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+
+from certus.core import ArgumentError, ContradictionError, FileError
+from certus.evaluation import curve
+from certus.report import (
+    GalleryItem,
+    Line,
+    ReportData,
+    Sandwich,
+    markdown,
+    render,
+    report_data,
+    write_report,
+)
+from certus.report.citations import cited
+from certus.report.gallery import difference, picture
+from certus.report.words import best, percent, seconds
+from tests.report.synthetic import gallery, ledger
+
+HOSTILE = '<script>alert("$x_1$")</script>&\'|'
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    rows, runs = ledger()
+    return report_data(
+        rows, runs, gallery=gallery(), reproducibility={"command": "certus compare a"}
+    )
+
+
+@pytest.fixture(scope="module")
+def page(data) -> str:
+    return render(data)
+
+
+def test_nothing_is_loaded_and_nothing_runs(page):
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?!#|data:image/png)""", page)
+    assert not re.findall(r"<script|<link|<iframe|@import|url\((?!#)|https?:", page)
+    assert "default-src 'none'" in page
+
+
+def test_every_section_is_there_and_ids_are_unique(page):
+    for name in (
+        "headline",
+        "curves",
+        "table",
+        "gallery",
+        "sandwich",
+        "reproducibility",
+        "methods",
+    ):
+        assert f'<section id="{name}">' in page
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) > 20
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', page)) <= set(ids)
+
+
+def test_the_text_of_charts_is_text_and_follows_the_page(page):
+    assert re.search(r"<text[^>]*>accuracy</text>", page)
+    assert "var(--c1)" in page and "var(--ink)" in page
+    assert not re.search(r"#0e\w\wf\d", page), "a stand-in colour is left"
+
+
+def test_hostile_names_are_escaped_everywhere():
+    rows, runs = ledger(names=(HOSTILE,), n=6)
+    for row in rows + runs:
+        row["data"] = HOSTILE
+        row["method"] = "ibp" + HOSTILE if row["method"] == "ibp" else row["method"]
+    item = dataclasses.replace(gallery()[2], features=[HOSTILE] * 9, model=HOSTILE, verdict=HOSTILE)
+    built = report_data(
+        rows, runs, title=HOSTILE, gallery=[item], reproducibility={HOSTILE: HOSTILE}
+    )
+    text = render(dataclasses.replace(built, notes=[HOSTILE]))
+    assert "<script" not in text and "alert" in text
+    assert "<" not in markdown(built) and r"\|" in markdown(built)
+
+
+def test_nan_and_none_become_dashes_not_numbers(data):
+    bare = [dict(row) | {"attack": None, "acr": math.nan, "low": None} for row in data.summary]
+    bare = [{k: v for k, v in row.items() if k != "train_seconds"} for row in bare]
+    text = render(dataclasses.replace(data, summary=bare))
+    visible = re.sub(r"<[^>]+>", " ", text[text.index("<main>") :])
+    assert not re.search(r"\b(nan|None|inf)\b", visible, re.IGNORECASE)
+    assert percent(math.nan) == percent(None) == seconds(math.nan) == "–"
+
+
+def test_missing_pieces_are_left_out():
+    rows, _ = ledger(n=5)
+    rows = [row for row in rows if row["method"] == "lipschitz"]
+    text = render(report_data(rows))
+    for name in ("gallery", "sandwich", "reproducibility"):
+        assert f'<section id="{name}">' not in text
+    assert "statistical" not in text.lower() and "under attack)" not in text
+
+
+def test_empty_rows_are_refused():
+    with pytest.raises(ArgumentError, match="no evaluation rows"):
+        report_data([])
+    with pytest.raises(ArgumentError, match="no evaluation rows"):
+        ReportData(title="", rows=[], runs=[], curves=[], summary=[])
+
+
+def test_a_contradiction_stops_the_report():
+    rows, runs = ledger(n=10)
+    broken = next(r for r in rows if r["method"] == "pgd" and r["verdict"] == "falsified")
+    same = ("model", "index", "eps")
+    for row in rows:
+        if row["method"] == "crown" and all(row[k] == broken[k] for k in same):
+            row |= {"verdict": "verified", "reason": "", "radius": row["eps"]}
+    with pytest.raises(ContradictionError, match="crown"):
+        report_data(rows, runs)
+
+
+def test_figures_are_those_of_evaluation(data):
+    rows, _ = ledger()
+    mine = [r for r in rows if (r["model"], r["method"]) == ("ibp-trained", "crown")]
+    line = next(c for c in data.curves if (c.model, c.method) == ("ibp-trained", "crown"))
+    assert (line.eps, line.accuracy) == ((0.05, 0.1, 0.15), curve(mine, line.eps).accuracy)
+    shown = next(r for r in data.summary if (r["model"], r["method"]) == ("ibp-trained", "crown"))
+    assert data.headline["linf"] == shown["eps"] == 0.1
+    assert shown["certified"] == line.accuracy[1]
+    assert percent(shown["certified"]) in render(data)
+
+
+def test_statistical_certificates_say_so(data, page):
+    smooth = [c for c in data.curves if c.method == "smoothing"]
+    assert smooth and all(c.dense and c.confidence == 0.999 for c in smooth)
+    assert "99.9% confidence" in page and "smoothed</em> classifier" in page
+    tile = page[page.index("Best statistical certificate") :]
+    assert "smoothing" in tile[: tile.index("</div>")]
+
+
+def test_runs_with_other_settings_or_weights_are_never_merged():
+    rows, runs = ledger(names=("net",), n=8)
+    again = [dict(r, run=f"{r['run']}-b") for r in rows if r["method"] == "smoothing"]
+    other = [dict(r, run=f"{r['run']}-c") for r in rows if r["method"] == "ibp"]
+    extra = []
+    for row in {r["run"]: r for r in again + other}.values():
+        run = dict(next(r for r in runs if r["run"] == row["run"][:-2]), run=row["run"])
+        extra.append(run | ({"model_hash": "new"} if row["method"] == "ibp" else {}))
+    built = report_data(rows + again + other, runs + extra)
+    assert {c.method for c in built.curves} >= {"smoothing", "smoothing #2"}
+    assert {c.model for c in built.curves} == {
+        "net (model_hash hashnet)",
+        "net (model_hash new)",
+    }
+
+
+def test_boxes_are_counted_and_said_not_drawn():
+    rows, runs = ledger(n=5)
+    box = [dict(r, norm="box", eps=None, radius=math.nan, run="b") for r in rows[:5]]
+    box[0] |= {"verdict": "verified", "reason": ""}
+    built = report_data(rows + box, runs)
+    assert "box" not in built.norms and "box" in built.notes[0]
+    assert built.notes[0] in render(built)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "guess"},
+        {"eps": (0.1, 0.1)},
+        {"accuracy": (0.5,)},
+        {"accuracy": (50.0, 40.0)},
+        {"eps": (), "accuracy": (), "low": (), "high": ()},
+    ],
+)
+def test_curves_that_cannot_be_true_are_refused(wrong):
+    good = {"eps": (0.1, 0.2), "accuracy": (0.5, 0.4), "low": (0.4, 0.3), "high": (0.6, math.nan)}
+    names = {"model": "a", "method": "b", "norm": "l2"}
+    Line(**names, **good)
+    with pytest.raises(ArgumentError):
+        Line(**names, **(good | wrong))
+
+
+@pytest.mark.parametrize("counts", [(3, 2, 4, 5), (1, 5, 4, 5), (1, 2, 6, 5), (5, None, 4, 6)])
+def test_a_sandwich_out_of_order_is_refused(counts):
+    names = ("certified", "exact", "attacked", "n")
+    shared = {"model": "a", "norm": "l2", "eps": 0.1, "decided": 0}
+    Sandwich(**shared, certified=1, exact=2, attacked=3, n=4)
+    with pytest.raises(ArgumentError, match="fails"):
+        Sandwich(**shared, **dict(zip(names, counts, strict=True)))
+
+
+def test_the_faster_method_wins_a_tie_and_nan_never_wins():
+    rows = [
+        {"certified": math.nan, "median_seconds": 0.1},
+        {"certified": 0.5, "median_seconds": 2.0},
+        {"certified": 0.5, "median_seconds": 1.0},
+    ]
+    assert best(rows) is rows[2]
+    assert best(rows[:1]) is None
+
+
+def test_pictures_show_values_and_signed_changes():
+    image = np.array([[[0.0, 0.5], [1.0, 1.0]]])
+    assert picture(image, (0, 1))[..., 0].tolist() == [[0, 128], [255, 255]]
+    pixels, size = difference(image, image + np.array([[[0.2, 0.0], [-0.1, 0.0]]]))
+    assert size == pytest.approx(0.2)
+    up, none, down = pixels[0, 0], pixels[0, 1], pixels[1, 0]
+    assert up[0] > up[2] and down[2] > down[0] and len(set(none.tolist())) == 1
+    with pytest.raises(ArgumentError, match="NaN"):
+        picture(np.full((1, 2, 2), np.nan), (0, 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4), (4, 4), (1, 0, 4)])
+def test_inputs_that_cannot_be_shown_are_refused(shape):
+    facts = {"index": 0, "label": 0, "prediction": 0, "verdict": "unknown", "method": "ibp"}
+    with pytest.raises(ArgumentError):
+        GalleryItem(input=np.zeros(shape), **facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("crown-ibp", ["zhang2020crownibp"]),
+        ("ibp", ["gowal2018ibp"]),
+        ("crown alpha=1", ["zhang2018crown"]),
+        ("lipschitz", ["tsuzuku2018lipschitz", "leino2021gloro"]),
+        ("smoothing", ["cohen2019smoothing"]),
+        ("milp", ["tjeng2019milp"]),
+        ("pgd", ["madry2018pgd"]),
+        ("fgsm", ["goodfellow2015fgsm"]),
+        ("standard", []),
+    ],
+)
+def test_citations_follow_what_was_used(name, keys):
+    assert [paper.key for paper in cited([name, name])] == keys
+
+
+def test_writing_is_all_or_nothing(data, tmp_path, monkeypatch):
+    path = write_report(tmp_path / "report.html", data)
+    first = path.read_text(encoding="utf-8")
+    assert first == render(data), "the same data gives the same bytes"
+    monkeypatch.setattr("certus.report.html.Path.replace", _fail)
+    with pytest.raises(FileError, match="cannot write"):
+        write_report(path, dataclasses.replace(data, title="other"))
+    assert path.read_text(encoding="utf-8") == first
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    with pytest.raises(FileError, match="does not exist"):
+        write_report(tmp_path / "none" / "report.html", data)
+
+
+def _fail(*_):
+    raise OSError(28, "no space left")

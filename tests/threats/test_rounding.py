@@ -1,0 +1,85 @@
+"""Membership with zero tolerance where rounding is large, and regions without any room."""
+
+import pytest
+import torch
+
+from certus.core.random import per_input
+from certus.threats import L1, L2, Linf
+
+NORMS = {"linf": Linf, "l2": L2, "l1": L1}
+B, SHAPE = 6, (2, 4)
+
+ROUNDING = pytest.mark.xfail(
+    strict=True,
+    reason="Ball.project leaves points outside where eps is small or the input is large",
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("norm", "eps"),
+    [
+        pytest.param("l2", 1e-6, marks=ROUNDING),
+        pytest.param("l1", 1e-6, marks=ROUNDING),
+        pytest.param("l1", 0.1, marks=ROUNDING),
+        ("l2", 0.1),
+        ("l2", 5.0),
+        ("l1", 5.0),
+    ],
+)
+def test_large_inputs_are_projected_inside(norm, eps, dtype):
+    x = torch.rand(20, 3, 20, 20, dtype=dtype)
+    region = NORMS[norm](eps).region(x)
+    for far in (2 * eps, 1.0, 100.0):
+        assert bool(region.contains(region.project(x + far * torch.randn_like(x))).all())
+    assert all(
+        bool(region.contains(region.sample(per_input(k, range(20)))).all()) for k in range(5)
+    )
+
+
+@pytest.mark.parametrize("clip", [None, (0.0, 1.0)])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        "linf",
+        *[
+            pytest.param(n, marks=pytest.mark.xfail(strict=True, reason="0 * inf where eps is 0"))
+            for n in ("l2", "l1")
+        ],
+    ],
+)
+def test_without_room_everything_projects_to_the_input(norm, clip):
+    x = torch.rand(B, *SHAPE)
+    region = NORMS[norm](0.0, clip=clip).region(x)
+    for far in (0.1, 10.0, 1000.0):
+        assert torch.equal(region.project(x + far * torch.randn_like(x)), x)
+    assert torch.equal(region.sample(per_input(0, range(B))), x)
+    low, high = region.linear_range(torch.randn(2, 1, *SHAPE))
+    torch.testing.assert_close(low, high)
+    assert float(region.l2_extent(x).max()) == 0.0
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_elements_without_room_do_not_move(norm):
+    x = torch.rand(B, *SHAPE, dtype=torch.float64)
+    eps = 0.3 * (torch.rand(B, *SHAPE, dtype=torch.float64) > 0.5)
+    region = NORMS[norm](eps).region(x)
+    points = region.project(x + 0.1 * eps * torch.randn_like(x))
+    assert bool(region.contains(points).all()) and torch.equal(points[eps == 0], x[eps == 0])
+    nudge = x + 1e-9 * (eps == 0)
+    assert not bool(region.contains(nudge)[(eps == 0).flatten(1).any(1)].any())
+
+
+@pytest.mark.xfail(strict=True, reason="x - eps and x + eps are rounded to nearest, not inwards")
+def test_members_of_a_linf_ball_are_within_eps_exactly():
+    x = torch.rand(50, 100)
+    region = Linf(1e-3, clip=None).region(x)
+    move = (region.project(x + torch.randn_like(x)).double() - x.double()).abs()
+    assert float(move.max()) <= 1e-3
+
+
+@pytest.mark.xfail(strict=True, reason="equal gradients share more than the whole budget")
+def test_an_l1_step_keeps_its_size_under_ties():
+    x = torch.rand(3, 40)
+    step = L1(1.0, clip=None).region(x).steepest(torch.ones(3, 40))
+    torch.testing.assert_close(step.flatten(1).abs().sum(1), torch.ones(3))
