@@ -13,6 +13,7 @@ from certus.certifiers.table import CERTIFIERS, look_up
 from certus.core import ArgumentError, AttackResult, Bounds, Certificates, Progress
 from certus.core.numerics import sound
 from certus.core.progress import silent
+from certus.core.validate import inputs as check_inputs
 from certus.graph import Graph, trace
 from certus.smoothing import Smoothed
 from certus.threats import Region, Threat
@@ -49,9 +50,12 @@ def bounds(
     Holds in exact arithmetic. Raises ArgumentError, ModelError, UnsupportedError.
     """
     region = _region(x, threat)
+    chosen = look_up(BOUNDS, method, {}) if isinstance(method, str) else method
+    _expect(chosen, BoundMethod)
+    graph = _graph(model, region.center)
+    _check_fit(graph, region.center, spec)
     with torch.no_grad():
-        chosen = look_up(BOUNDS, method, {}) if isinstance(method, str) else method
-        found = chosen(_graph(model, region.center), region, spec)
+        found = chosen(graph, region, spec)
     usable = sound(found.lower, found.upper)
     inf = torch.full_like(found.lower, float("inf"))
     return Bounds(torch.where(usable, found.lower, -inf), torch.where(usable, found.upper, inf))
@@ -78,19 +82,15 @@ def certify(
     any work; what happens later becomes "unknown".
     """
     if isinstance(model, Smoothed):
-        defaults = {"noise": model.noise, "seed": model.seed, "batch": model.batch}
-        if not isinstance(model.module, nn.Module):
-            raise ArgumentError(
-                "certify needs a Smoothed around an nn.Module; use its own .certify"
-            )
-        method, options, model = "smoothing", defaults | options, model.module
+        method, options, model = _smoothing(model, method, options)
     if isinstance(method, str):
         if method in ("auto", "milp"):
             options = {"timeout": timeout} | options
         method = look_up(CERTIFIERS, method, options)
     elif options:
         raise ArgumentError("options belong to a method's name; configure a Certifier itself")
-    return method(_graph(model, x), x, y, threat, ids, progress)  # type: ignore[no-any-return,operator]
+    _expect(method, Certifier)
+    return method(_graph(model, x), x, y, threat, ids, progress)
 
 
 def attack(
@@ -109,10 +109,44 @@ def attack(
     model. No success proves nothing. method: "pgd" or "fgsm" with options such as steps, restarts,
     seed; or an Attack. Raises ArgumentError and ModelError.
     """
+    if not isinstance(method, str) and options:
+        raise ArgumentError("options belong to a method's name; configure an Attack itself")
     chosen = look_up(ATTACKS, method, options) if isinstance(method, str) else method
-    found = chosen(model, x, y, threat, ids)
-    assert isinstance(found, AttackResult)
+    _expect(chosen, Attack)
+    found: AttackResult = chosen(model, x, y, threat, ids)
     return found
+
+
+def _expect(method: object, kind: type) -> None:
+    if not isinstance(method, kind):
+        raise ArgumentError(
+            f"method must be a name or a {kind.__name__}, got {type(method).__name__}"
+        )
+
+
+def _smoothing(
+    model: Smoothed, method: str | Certifier, options: dict[str, Any]
+) -> tuple[str, dict[str, Any], nn.Module]:
+    """Method, options and network that certify a Smoothed model."""
+    if method not in ("auto", "smoothing"):
+        raise ArgumentError("a Smoothed model is certified by smoothing; leave method out")
+    if not isinstance(model.module, nn.Module):
+        raise ArgumentError("certify needs a Smoothed around an nn.Module; use its own .certify")
+    own = {"noise": model.noise, "seed": model.seed, "batch": model.batch}
+    return "smoothing", own | options, model.module
+
+
+def _check_fit(graph: Graph, x: Tensor, spec: Tensor | None) -> None:
+    """Inputs and functionals in the shape and dtype that the graph computes with."""
+    check_inputs(x, graph.input_shape)
+    if x.dtype != graph.dtype:
+        raise ArgumentError(f"inputs are {x.dtype}, the model computes in {graph.dtype}")
+    if spec is None:
+        return
+    outputs = torch.Size(graph.output_shape).numel()
+    fits = isinstance(spec, Tensor) and spec.ndim == 3 and spec.shape[2] == outputs
+    if not fits or spec.shape[0] not in (1, len(x)) or spec.dtype != x.dtype:
+        raise ArgumentError(f"spec must be {x.dtype} [{len(x)} or 1, R, {outputs}]")
 
 
 def _graph(model: Model, x: Tensor) -> Graph:

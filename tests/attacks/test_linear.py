@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from certus.attacks import PGD
+from certus.attacks import FGSM, PGD
 from certus.threats import L1, L2, Box, Linf
 
 DUAL = {Linf: 1.0, L2: 2.0, L1: float("inf")}
@@ -51,8 +51,9 @@ def test_pgd_breaks_exactly_what_can_be_broken(threat):
     assert not bool(attack(model, x, y, threat(0.99 * radius, clip=None)).success.any())
 
 
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=1, restarts=1)], ids=["fgsm", "pgd"])
 @pytest.mark.parametrize("clip", [(0.0, 1.0), None])
-def test_boxes_are_exact_from_an_edge_too(clip):
+def test_one_step_in_a_box_is_exact_from_an_edge_too(clip, attack):
     """Inputs at the limits of their range: the region then lies on one side of them."""
     model, x, y = linear(40, 2)
     x = x.round()
@@ -62,7 +63,7 @@ def test_boxes_are_exact_from_an_edge_too(clip):
     row = rows.gather(1, (1 - y).reshape(-1, 1, 1).expand(-1, 1, 40)).squeeze(1)
     bias = model.bias.detach()[y] - model.bias.detach()[1 - y]
     exact = torch.where(row > 0, row * box.lower, row * box.upper).sum(1) + bias
-    result = PGD(steps=5, restarts=1)(model, x, y, Box(box.lower, box.upper))
+    result = attack(model, x, y, Box(box.lower, box.upper))
     alive = exact > 0
     assert bool(alive.any())
     torch.testing.assert_close(result.margin[alive], exact[alive], atol=1e-5, rtol=0)

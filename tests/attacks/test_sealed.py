@@ -186,6 +186,18 @@ def test_nan_and_missing_gradients_do_not_crash(model, attack):
     assert bool(Linf(0.15).region(x).contains(result.inputs).all())
 
 
+@pytest.mark.parametrize("threat", [Linf(0.05), L2(0.05), L1(0.05)], ids=["linf", "l2", "l1"])
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=3)], ids=["fgsm", "pgd"])
+def test_one_broken_slope_does_not_stop_the_others(attack, threat):
+    _, x, y = identity()
+
+    def model(x):
+        return x + 0 * (x[:, :1] - x[:, :1].detach()).sqrt() * torch.tensor([1.0, 0.0, 0.0])
+
+    result = attack(model, x, y, threat)
+    assert bool((result.margin < 0.18).all())
+
+
 @pytest.mark.parametrize("clip", [None, (0.0, 1.0)])
 @pytest.mark.parametrize("eps", [0.0, 1e-6, 1e-3, 0.5, 20.0])
 @pytest.mark.parametrize("threat", [Linf, L2, L1])
@@ -195,6 +207,9 @@ def test_fit_always_lands_inside(threat, eps, clip):
     for far in (1e-7, eps, 10.0, 1e30):
         points = fit(region, x, x + far * torch.randn_like(x))
         assert bool(region.contains(points).all())
+        # Giving up would be inside as well. Below 1e-6, L1 steps are smaller than one rounding.
+        if (1e-5 if threat is L1 else 0) < eps <= far <= 10:
+            assert bool((points != x).flatten(1).any(1).all())
     inside = fit(region, x, x + 1e-3 * eps * torch.randn_like(x))
     assert eps < 1e-3 or not torch.equal(inside, x)
 

@@ -68,7 +68,7 @@ class Exact:
         prediction = model(x).argmax(1)
         radius = (x.mean(1) - 0.5).abs()
         good = prediction == y
-        sure = good if self.gives_radius else good & (radius > threat.eps)
+        sure = good & (radius > threat.eps)
         wrong = Reason.MISCLASSIFIED
         kind = [
             Verdict.VERIFIED if s else Verdict.UNKNOWN if g else Verdict.FALSIFIED

@@ -97,7 +97,15 @@ def test_a_radius_method_ignores_eps(tmp_path: Path) -> None:
     certifier = Exact(gives_radius=True)
     one, two = (job(certifier=certifier, threat=Linf(e, clip=None)) for e in (0.1, 0.2))
     assert one.key == two.key and one.eps is None
-    assert {r["eps"] for r in whole(tmp_path, certifier=certifier)} == {None}
+    with Ledger(tmp_path / "radius.sqlite") as ledger:
+        rows = evaluate(two, ledger)
+    assert {r["eps"] for r in rows} == {None}
+    mean = data().x_test.mean(1)
+    for row in rows:  # radii below the threat's eps are certified too
+        expected = abs(float(mean[row["index"]]) - 0.5)
+        assert row["verdict"] == ("verified" if row["prediction"] == row["label"] else "falsified")
+        assert row["verdict"] == "falsified" or row["radius"] == pytest.approx(expected)
+    assert min(r["radius"] for r in rows if r["verdict"] == "verified") < 0.1
 
 
 def test_progress_counts_what_is_certified(tmp_path: Path) -> None:

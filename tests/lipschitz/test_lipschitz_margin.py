@@ -105,9 +105,10 @@ def test_attack_of_these_tests_can_flip() -> None:
     assert bool((attack(graph, x, y, 1.001 * radius) < 0).all())
 
 
-def test_margin_over_constant_is_false() -> None:
+@pytest.mark.parametrize("tail", [[], [Relu()]])
+def test_margin_over_constant_is_false(tail: list[Op]) -> None:
     """margin / L forgets sqrt(2): a perturbation shorter than it changes the class of z = x."""
-    graph = chain([Linear(torch.eye(2, dtype=torch.float64))], (2,))
+    graph = chain([Linear(torch.eye(2, dtype=torch.float64)), *tail], (2,))
     x, y = torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([0])
     wrong = float(margins(graph(x), y)) / lipschitz(graph)[-1]
     move = torch.tensor([[-0.51, 0.51]], dtype=torch.float64)

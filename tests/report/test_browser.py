@@ -3,11 +3,15 @@
 import shutil
 
 import pytest
-
-from certus.report import report_data, write_report
 from tests.report.synthetic import gallery, ledger
 
+from certus.report import report_data, write_report
+
 SECTIONS = ("headline", "curves", "table", "gallery", "sandwich", "reproducibility", "methods")
+CUT = """[...document.querySelectorAll('svg.chart text')].filter(t => {
+    const a = t.getBoundingClientRect(), b = t.ownerSVGElement.getBoundingClientRect();
+    return a.left < b.left || a.right > b.right || a.top < b.top - 1 || a.bottom > b.bottom + 1;
+}).map(t => t.textContent)"""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,7 @@ def test_page_in_a_browser(browser, path, width, scheme):
         "[...document.querySelectorAll('svg.chart text')].map(t => t.getBoundingClientRect().height)"
     )
     assert min(sizes) >= 8, "text of a chart is too small to read"
+    assert page.evaluate(CUT) == [], "text of a chart is cut off"
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert back == ("rgb(20, 24, 30)" if scheme == "dark" else "rgb(255, 255, 255)")
     context.close()

@@ -235,6 +235,10 @@ def batch_statistics(z: Tensor) -> Tensor:
     return flat - flat.mean(0)
 
 
+def position_matters(z: Tensor) -> Tensor:
+    return z.flatten(1)[:, :3] + torch.arange(len(z))[:, None]
+
+
 def nan_somewhere(z: Tensor) -> Tensor:
     """NaN on a rare event only, which the first check cannot see."""
     flat = z.flatten(1)[:, :3]
@@ -246,6 +250,7 @@ def nan_somewhere(z: Tensor) -> Tensor:
     [
         (hidden_dropout, "deterministic"),
         (batch_statistics, "rest of the batch"),
+        (position_matters, "rest of the batch"),
         (nan_somewhere, "NaN"),
         (lambda z: z.flatten(1)[:, :3] / 0, "NaN or infinite"),
         (lambda z: z.flatten(1)[:, :4], "4 logits but num_classes is 3"),

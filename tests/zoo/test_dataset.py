@@ -79,6 +79,7 @@ def test_fingerprint_follows_every_tensor() -> None:
     ("change", "text"),
     [
         ({"x_test": torch.full((3, 2), 1.5)}, "must lie in"),
+        ({"x_test": torch.full((3, 2), -0.5)}, "must lie in"),
         ({"x_test": torch.full((3, 2), float("nan"))}, "NaN"),
         ({"x_test": torch.zeros(3, 4)}, "shape"),
         ({"x_test": torch.zeros(4, 2)}, "labels must have shape"),

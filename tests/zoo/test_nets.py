@@ -48,6 +48,9 @@ def test_cnn_small_is_cnn_a_on_mnist() -> None:
     shapes = [tuple(p.shape) for name, p in net.named_parameters() if name.endswith("weight")]
     assert shapes == [(16, 1, 4, 4), (32, 16, 4, 4), (100, 1568), (10, 100)]
     assert (net[0].stride, net[0].padding) == ((2, 2), (1, 1))
+    small = build_net("cnn-small", (1, 8, 8), 10)
+    assert [small[i].kernel_size for i in (0, 2)] == [(3, 3), (3, 3)]
+    assert small[5].in_features == 32 * 2 * 2
 
 
 def test_widths() -> None:

@@ -1,7 +1,7 @@
 """The cheapest method that decides each input: attack and proofs in order of cost."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -32,7 +32,7 @@ class AutoCertifier(Certifier):
     gives_radius: ClassVar[bool] = False
     needs: ClassVar[str] = "any graph"
     timeout: float = 60.0
-    attack: Attack = PGD()
+    attack: Attack = field(default_factory=PGD)
 
     def __post_init__(self) -> None:
         """Validate."""

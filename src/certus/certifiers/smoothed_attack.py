@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -22,16 +22,17 @@ class SmoothedAttack:
     """PGD on the mean softmax under noise (Salman et al. 2019); success is judged by PREDICT.
 
     FALSIFIED: with confidence 1 - alpha the smoothed classifier gives another class than the label
-    on the attacked input (or on the clean one). samples noise draws guide the attack, n judge it.
+    on the attacked input (or on the clean one; each of the two predictions spends half of alpha).
+    samples noise draws guide the attack, n judge it.
     """
 
     name: ClassVar[str] = "smoothed-pgd"
     gives_radius: ClassVar[bool] = False
-    noise: Noise = Gaussian(0.25)
+    noise: Noise = field(default_factory=lambda: Gaussian(0.25))
     samples: int = 16
     n: int = 1000
     alpha: float = 1e-3
-    attack: PGD = PGD(steps=20, restarts=1)
+    attack: PGD = field(default_factory=lambda: PGD(steps=20, restarts=1))
     seed: int = 1
     block: int = 32
 
@@ -47,7 +48,7 @@ class SmoothedAttack:
 
     def __call__(
         self,
-        graph: Graph,
+        model: Graph,
         x: Tensor,
         y: Tensor,
         threat: Threat,
@@ -56,10 +57,10 @@ class SmoothedAttack:
     ) -> Certificates:
         """Attack each input; prediction is the smoothed classifier's on the clean input."""
         start = time.perf_counter()
-        g = Smoothed(graph.original, self.noise, graph.output_shape[0], seed=self.seed)
-        clean = g.predict(x, self.n, self.alpha, ids)
+        g = Smoothed(model.original, self.noise, model.output_shape[0], seed=self.seed)
+        clean = g.predict(x, self.n, self.alpha / 2, ids)
         found = self.attack(lambda points: g.expected(points, self.samples), x, y, threat, ids)
-        moved = g.predict(found.inputs, self.n, self.alpha, ids)
+        moved = g.predict(found.inputs, self.n, self.alpha / 2, ids)
         label = y.cpu()
         wrong = (clean >= 0) & (clean != label)
         fooled = (moved >= 0) & (moved != label)

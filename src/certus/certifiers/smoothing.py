@@ -1,6 +1,6 @@
 """Certification of the smoothed classifier (Cohen, Rosenfeld and Kolter 2019)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from certus.certifiers.base import Answer, Certifier, Query, within
@@ -22,7 +22,7 @@ class SmoothingCertifier(Certifier):
     gives_radius: ClassVar[bool] = True
     needs: ClassVar[str] = "any classifier; made for networks trained with noise"
     block: int = 16
-    noise: Noise = Gaussian(0.25)
+    noise: Noise = field(default_factory=lambda: Gaussian(0.25))
     n0: int = 100
     n: int = 10_000
     alpha: float = 1e-3

@@ -64,7 +64,8 @@ def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]
     run = known.get(part[0]["run"], {})
     here = [r for r in part if r["eps"] is None or canonical(r["eps"]) == eps]
     figure = clean_accuracy(here)
-    attack = _attacked(attacks, eps)
+    asked = {row["index"] for row in here}  # the sandwich is about the same inputs on both sides
+    attack = _attacked([row for row in attacks if row["index"] in asked], eps)
     certified: Figure | None = None
     attacking = is_attack(part, known)
     if attacking:
@@ -117,7 +118,8 @@ def _classifier(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
 
 def _key(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
     run = known.get(row["run"], {})
-    alone = row["run"] if row["confidence"] < 1 else None
+    # certificates of several runs spend an alpha each; an attack's runs differ in eps alone
+    alone = row["run"] if row["confidence"] < 1 and row["eps"] is None else None
     return (*_classifier(row, known), row["method"], run.get("config"), alone)
 
 

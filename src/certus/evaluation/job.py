@@ -114,6 +114,15 @@ class Job:
         return float(eps.item() if isinstance(eps, Tensor) else eps)
 
     @property
+    def question(self) -> NormBall:
+        """The threat that the certifier is asked about: eps 0 where it gives a radius by itself.
+
+        Otherwise its verdict would depend on an eps that is no part of the key, and a radius below
+        that eps would count as nothing.
+        """
+        return NORMS[self.threat.norm](0.0, self.threat.clip) if self.eps is None else self.threat
+
+    @property
     def clip(self) -> str:
         """The valid range of inputs as JSON text."""
         return json.dumps(

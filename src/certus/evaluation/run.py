@@ -26,17 +26,24 @@ def evaluate(job: Job, ledger: Ledger, progress: Progress = silent) -> list[Row]
     ledger.add_run(job.run())
     present, asked = ledger.done(key), set(wanted)
     finished = ledger.rows(key)
-    certified = sum(r["verdict"] == "verified" for r in finished if r["index"] in asked)
+    word, verdict = _counted(job)
+    hits = sum(r["verdict"] == verdict for r in finished if r["index"] in asked)
     count = len(asked & present)
-    progress(count, len(wanted), f"certified {certified}/{count}")
+    progress(count, len(wanted), f"{word} {hits}/{count}")
     for batch in _blocks(asked, present, job.certifier.block):
         rows = _rows(job, key, batch)
         ledger.append(rows)
         fresh = [row for row in rows if row["index"] in asked - present]
-        certified += sum(row["verdict"] == "verified" for row in fresh)
+        hits += sum(row["verdict"] == verdict for row in fresh)
         count += len(fresh)
-        progress(count, len(wanted), f"certified {certified}/{count}")
+        progress(count, len(wanted), f"{word} {hits}/{count}")
     return [row for row in ledger.rows(key) if row["index"] in asked]
+
+
+def _counted(job: Job) -> tuple[str, str]:
+    """What the progress note counts: certificates, or what an attack broke."""
+    attack = job.certifier.describe().startswith("attack ")
+    return ("broken", "falsified") if attack else ("certified", "verified")
 
 
 def _blocks(asked: set[int], present: set[int], block: int) -> Iterator[list[int]]:
@@ -55,7 +62,7 @@ def _rows(job: Job, key: str, batch: list[int]) -> list[Row]:
     }
     x = job.data.x_test[at].to(**{k: v for k, v in place.items() if v is not None})
     y = job.data.y_test[at].to(x.device)
-    found = job.certifier(job.model, x, y, job.threat, ids=batch)
+    found = job.certifier(job.model, x, y, job.question, ids=batch)
     if len(found) != len(batch):
         raise ArgumentError(
             f"{job.certifier.name} gave {len(found)} answers for {len(batch)} inputs"

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+import certus.graph.aten  # noqa: F401  (fills the table of builders)
 from certus.core import ModelError, UnsupportedError
 from certus.core.random import generator
 from certus.core.validate import inputs as check_inputs
-import certus.graph.aten  # noqa: F401  (fills the table of builders)
 from certus.graph.builders import BUILDERS, Arguments, Unsupported, fixed_shape
 from certus.graph.expression import Expression
 from certus.graph.graph import Graph, build

@@ -149,11 +149,8 @@ def _matmul(op: MatMul, site: Site) -> float:
     rank = op.matrix.ndim
     if rank < 2 or ((rank > 2 or op.left) and len(site.shape) < max(rank, 2)):
         raise site.unsupported(f"a matrix of shape {tuple(op.matrix.shape)} on {site.shape}")
-    if rank == 2:
-        copies = 1.0
-    else:
-        copies = math.sqrt(math.prod(site.node.shape[:-2]) / math.prod(site.shape[:-2]))
-    return site.before * dense_bound(op.matrix).item() * copies
+    spread = math.prod(site.node.shape[:-2]) / math.prod(site.shape[:-2]) if rank > 2 else 1.0
+    return site.before * dense_bound(op.matrix).item() * math.sqrt(spread)
 
 
 @RULES.register(Pad)

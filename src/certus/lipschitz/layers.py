@@ -88,7 +88,8 @@ def _bake(part: nn.Module) -> None:
     torch's remove_parametrizations would take the property off a class that a deep copy shares with
     its original, and so break the original.
     """
-    values = {name: getattr(part, name).detach().clone() for name in part.parametrizations}
+    names = [name for name, _ in part.get_submodule("parametrizations").named_children()]
+    values = {name: getattr(part, name).detach().clone() for name in names}
     part.__class__ = type(part).__bases__[0]  # parametrize derives one class for each module
     del part.parametrizations
     for name, value in values.items():

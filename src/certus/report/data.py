@@ -135,7 +135,8 @@ class ReportData:
 
     rows and runs are the ledger's tables as dictionaries. curves holds one Line per
     (model, method, norm). summary has one dictionary per (model, method, norm) at the headline eps,
-    keys as in certus.evaluation.summary. headline maps a norm to its headline eps. reproducibility maps a name to a text (versions, seeds, commands).
+    keys as in certus.evaluation.summary. headline maps a norm to its headline eps. reproducibility
+    maps a name to a text (versions, seeds, commands).
     notes are warnings that a reader must see. compared counts the pairs of a certificate and a
     counterexample that were checked against each other. Raises ArgumentError where there is nothing to show.
     """

@@ -28,7 +28,8 @@ def uri(pixels: np.ndarray) -> str:
     factor = max(1, SIDE // max(pixels.shape[:2]))
     large = pixels.repeat(factor, 0).repeat(factor, 1)
     buffer = io.BytesIO()
-    imsave(buffer, large, format="png", metadata={"Software": None})
+    unsigned: Any = {"Software": None}
+    imsave(buffer, large, format="png", metadata=unsigned)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

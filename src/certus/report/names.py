@@ -46,7 +46,7 @@ def _classifier(row: Mapping[str, Any], runs: Runs) -> tuple[str, ...]:
 
 
 def _method(row: Mapping[str, Any], runs: Runs) -> tuple[str, ...]:
-    alone = str(row["run"]) if row["confidence"] < 1 else ""
+    alone = str(row["run"]) if row["confidence"] < 1 and row.get("eps") is None else ""
     config = str(_run(row, runs).get("config", ""))
     return (str(row["model"]), str(row["norm"]), str(row["method"]), config, alone)
 

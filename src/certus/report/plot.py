@@ -8,7 +8,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -23,8 +23,9 @@ from certus.report.words import norm as norm_name
 VARIABLES = ("--ink", "--grid", "--paper", "--attack", *(f"--c{i + 1}" for i in range(COLOURS)))
 STANDINS = {name: f"#0e{i:02x}f{i % 10}" for i, name in enumerate(VARIABLES)}
 INK, GRID, PAPER = STANDINS["--ink"], STANDINS["--grid"], STANDINS["--paper"]
-SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "certus", "path.simplify": True}
+SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "certus", "path.simplify": True}
 PANEL = (4.1, 2.9)
+FRAME = (0.19, 0.17, 0.78, 0.8)
 MARKED = 24
 
 
@@ -61,8 +62,8 @@ def panel(
     from the left, so every step drawn is a true bound. clean in [0, 1] starts the attacks' curves.
     limit is the right end of the eps axis, shared by panels that are to be compared.
     """
-    figure = Figure(figsize=PANEL, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=PANEL)
+    axes = figure.add_axes(FRAME)
     top = limit or max((line.eps[-1] for line in lines), default=1.0) or 1.0
     if math.isfinite(clean):
         axes.axhline(100 * clean, color=INK, lw=0.9, dashes=(1, 3), zorder=1)
@@ -150,7 +151,7 @@ def _draw(axes: Axes, line: Line, look: Look, clean: float) -> None:
         eps, value = [0.0, *eps], [first, *value]
         low = [low[0] if line.kind == "certified" else first, *low]
         high = [high[0] if line.kind == "certified" else first, *high]
-    step = "post" if line.kind == "attack" else "pre"
+    step: Literal["pre", "post"] = "post" if line.kind == "attack" else "pre"
     marks = [x in line.eps for x in eps]
     every = [i for i, mark in enumerate(marks) if mark]
     if len(every) > MARKED or line.dense:

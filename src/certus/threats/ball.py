@@ -6,23 +6,27 @@ import torch
 from torch import Tensor
 
 from certus.core.random import draw
-from certus.threats.box import Box, inner
+from certus.threats.box import inner, rounded
+from certus.threats.cube import Cube
 from certus.threats.region import Region, spread
+
+_PULLS = 12  # halvings of the way back to the centre where rounding leaves a point outside
 
 
 class Ball(Region):
     """{x + eps * u : ||u||_p <= 1} cut by a box, for p = 1 or 2.
 
-    x and eps are [B, *shape]; an eps that differs between elements makes an ellipsoid (p = 2) or a
-    weighted cross-polytope (p = 1). `clip` (lower, upper) must contain x; None means no clipping.
+    x is [B, *shape] in the model's dtype, eps float64 of the same shape; an eps that differs between
+    elements makes an ellipsoid (p = 2) or a weighted cross-polytope (p = 1). `clip` (lower, upper)
+    must contain x; None means no clipping. Ranges use eps rounded up, membership eps itself.
     """
 
     def __init__(
         self, x: Tensor, eps: Tensor, p: int, clip: tuple[float, float] | None = None
     ) -> None:
         self._x, self._eps, self._p, self._clip = x, eps, p, clip
-        low, high = x - eps, x + eps
-        self._box = Box(low, high) if clip is None else Box(low.clamp(*clip), high.clamp(*clip))
+        self._reach = rounded(eps, x.dtype, up=True)
+        self._box = Cube(x, eps, clip)
 
     @property
     def center(self) -> Tensor:
@@ -42,24 +46,36 @@ class Ball(Region):
     def linear_range(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """<row, x> -+ ||eps * row||_q, 1/p + 1/q = 1, and never beyond the bounding box's range."""
         middle = inner(rows, self._x)
-        flat = (rows * self._eps).flatten(2)
-        radius = _norm(flat, self._p) if self._p == 2 else flat.abs().amax(2)
+        flat = (rows * self._reach).flatten(2)
+        radius = _norm(flat) if self._p == 2 else flat.abs().amax(2)
         if self._clip is None:
             return middle - radius, middle + radius
         low, high = self._box.linear_range(rows)
         return torch.maximum(middle - radius, low), torch.minimum(middle + radius, high)
 
     def project(self, x: Tensor) -> Tensor:
-        """Shrink towards the centre where outside, then clip: feasible, and near x."""
-        unit = self._unit(x)
+        """Shrink towards the centre where outside, then clip: always inside, and near x."""
+        wanted = x.double()
+        move = torch.where(self._eps > 0, wanted - self._x.double(), torch.zeros_like(wanted))
+        unit = self._unit(self._x.double() + move)
         size = unit.norm(p=self._p, dim=1)
         if self._p == 2:
             shrunk = unit / size.clamp(min=1).unsqueeze(1)
         else:
             shrunk = torch.where((size > 1).unsqueeze(1), _onto_simplex(unit), unit)
-        inside = 1 - 64 * torch.finfo(x.dtype).eps  # stay inside although x + eps * u rounds
-        moved = self._x + self._eps * (shrunk * inside).view_as(x)
-        return torch.where(spread(self.contains(x), x), x, self._box.project(moved))
+        moved = self._x.double() + self._eps * shrunk.view_as(self._eps)
+        point = torch.where(spread(self.contains(x), x), x, self._box.project(moved.to(x.dtype)))
+        return self._pulled(point)
+
+    def _pulled(self, point: Tensor) -> Tensor:
+        """Points that rounding left outside move a little towards the centre, at worst onto it."""
+        for power in range(_PULLS, -1, -1):
+            outside = spread(~self.contains(point), point)
+            if not bool(outside.any()):
+                return point
+            nearer = self._x + (point - self._x) * (1 - 0.25**power)
+            point = torch.where(outside, nearer if power else self._x, point)
+        return point
 
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Half of the draws uniform in direction on the sphere, the rest inside; then clipped."""
@@ -67,9 +83,9 @@ class Ball(Region):
         if self._p == 1:  # signed exponentials are uniform on the cross-polytope
             uniform = draw(torch.rand, self._x, generators).flatten(1)
             direction = direction.sign() * -(uniform.clamp(min=1e-12)).log()
-        size = draw(torch.rand, self._x[:, :1].flatten(1)[:, :1], generators).mul(2).clamp(max=1)
+        size = draw(torch.rand, self._x.flatten(1)[:, :1], generators).mul(2).clamp(max=1)
         unit = direction / direction.norm(p=self._p, dim=1, keepdim=True).clamp(min=1e-30) * size
-        return self.project(self._x + self._eps * unit.view_as(self._x))
+        return self.project((self._x + self._eps * unit.view_as(self._x)).to(self._x.dtype))
 
     def contains(self, x: Tensor) -> Tensor:
         """||(x' - x) / eps||_p <= 1 in float64, and inside the box."""
@@ -77,18 +93,18 @@ class Ball(Region):
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Normalised gradient for p = 2; for p = 1 the tenth of the coordinates that matter most."""
-        scaled = (gradient * self._eps).flatten(1)
+        scaled = (gradient * self._reach).flatten(1)
         if self._p == 2:
             unit = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1e-30)
         else:
-            keep = max(1, scaled.shape[1] // 10)
-            floor = scaled.abs().topk(keep, dim=1).values[:, -1:]
-            unit = scaled.sign() * (scaled.abs() >= floor) / keep
-        return self._eps * unit.view_as(gradient)
+            chosen = scaled.abs().topk(max(1, scaled.shape[1] // 10), dim=1).indices
+            mask = torch.zeros_like(scaled).scatter(1, chosen, 1.0 / chosen.shape[1])
+            unit = scaled.sign() * mask
+        return self._reach * unit.view_as(gradient)
 
     def l2_extent(self, x: Tensor) -> Tensor:
         """Distance of x to the centre plus the largest eps, or to the box's farthest corner."""
-        ball = (x - self._x).flatten(1).norm(dim=1) + self._eps.flatten(1).amax(1)
+        ball = (x - self._x).flatten(1).norm(dim=1) + self._reach.flatten(1).amax(1)
         return torch.minimum(ball, self._box.l2_extent(x))
 
     def select(self, index: Tensor) -> "Ball":
@@ -96,17 +112,17 @@ class Ball(Region):
         return Ball(self._x[index], self._eps[index], self._p, self._clip)
 
     def _unit(self, x: Tensor) -> Tensor:
-        """(x' - x) / eps as [B, n]; where eps is 0 any move counts as infinitely long."""
-        move = (x - self._x.to(x.dtype)).flatten(1)
-        eps = self._eps.to(x.dtype).flatten(1)
-        ratio = move / eps.clamp(min=torch.finfo(x.dtype).tiny)
-        return torch.where(move == 0, torch.zeros_like(move), ratio)
+        """(x' - x) / eps as [B, n] for x' in float64; infinite for a move where eps is 0."""
+        move = (x - self._x.double()).flatten(1)
+        eps = self._eps.flatten(1)
+        still = torch.where(move == 0, 0.0, float("inf")).to(move)
+        return torch.where(eps > 0, move / torch.where(eps > 0, eps, 1.0), still)
 
 
-def _norm(flat: Tensor, p: int) -> Tensor:
-    """Norm over the last dimension whose gradient at zero is zero, so that training never sees NaN."""
+def _norm(flat: Tensor) -> Tensor:
+    """L2 norm over the last dimension; its gradient at zero is zero, so training never sees NaN."""
     square = flat.square().sum(2)
-    positive = square > 0
+    positive = square != 0  # true for NaN, which must come through
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
 
 

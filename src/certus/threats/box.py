@@ -20,7 +20,8 @@ class Box(Region):
     def __init__(self, lower: Tensor, upper: Tensor) -> None:
         if lower.shape != upper.shape or lower.ndim < 2:
             raise ArgumentError(
-                f"a box needs limits of one shape [B, *shape], got {tuple(lower.shape)} and {tuple(upper.shape)}"
+                "a box needs limits of one shape [B, *shape], got "
+                f"{tuple(lower.shape)} and {tuple(upper.shape)}"
             )
         if not bool(torch.isfinite(lower).all() & torch.isfinite(upper).all()):
             raise ArgumentError("the limits of a box must be finite")
@@ -83,7 +84,10 @@ class Box(Region):
             raise ArgumentError(
                 f"a box of shape {tuple(self._lower.shape)} does not fit inputs {tuple(x.shape)}"
             )
-        box = Box(self._lower.to(x).expand_as(x), self._upper.to(x).expand_as(x))
+        low, high = (limit.to(x.device, torch.float64) for limit in (self._lower, self._upper))
+        box = Box(
+            rounded(low, x.dtype, up=False).expand_as(x), rounded(high, x.dtype, up=True).expand_as(x)
+        )
         if not bool(box.contains(x).all()):
             raise ArgumentError("a clean input lies outside its box")
         return box
@@ -95,6 +99,14 @@ class Box(Region):
     def describe(self) -> str:
         """`box`."""
         return "box"
+
+
+def rounded(exact: Tensor, dtype: torch.dtype, *, up: bool) -> Tensor:
+    """A float64 tensor in another dtype, never below (up) or never above the exact value."""
+    near = exact.to(dtype)
+    wrong = near.double() < exact if up else near.double() > exact
+    toward = torch.full_like(near, float("inf") if up else float("-inf"))
+    return torch.where(wrong, torch.nextafter(near, toward), near)
 
 
 def inner(rows: Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from certus.core import ArgumentError
 from certus.threats.ball import Ball
-from certus.threats.box import Box
+from certus.threats.cube import Cube
 from certus.threats.region import Region, spread
 
 Clip = tuple[float, float] | None
@@ -23,7 +23,7 @@ class Threat(Protocol):
         """The region around each input of x [B, *shape]."""
 
     def radius(self, x: Tensor) -> Tensor:
-        """[B]: the size of the region in the threat's norm; NaN where it has no single one."""
+        """[B] float64: the size of the region in the threat's norm; NaN where it has no single one."""
 
     def describe(self) -> str:
         """A short name that a report prints, such as `linf:0.1`."""
@@ -40,8 +40,10 @@ class NormBall(ABC):
     norm: str
 
     def __init__(self, eps: float | Tensor, clip: Clip = (0.0, 1.0)) -> None:
-        value = torch.as_tensor(eps)
-        if value.is_complex() or not bool((torch.isfinite(value) & (value >= 0)).all()):
+        if torch.as_tensor(eps).is_complex():
+            raise ArgumentError(f"eps must be a real number or tensor, got {eps}")
+        value = _tensor(eps)
+        if not bool((torch.isfinite(value) & (value >= 0)).all()):
             raise ArgumentError(f"eps must be finite and >= 0, got {eps}")
         if clip is not None and not clip[0] < clip[1]:
             raise ArgumentError(f"clip must be (low, high) with low < high, got {clip}")
@@ -49,7 +51,7 @@ class NormBall(ABC):
 
     @abstractmethod
     def _around(self, x: Tensor, eps: Tensor) -> Region:
-        """The region for eps already spread to [B, *shape]."""
+        """The region for eps in float64, already spread to [B, *shape]."""
 
     def region(self, x: Tensor) -> Region:
         """The region around each input; raises ArgumentError where x lies outside clip."""
@@ -63,12 +65,12 @@ class NormBall(ABC):
         """eps of each input [B]; NaN where eps differs between the elements of an input."""
         eps = self._spread(x).flatten(1)
         same = (eps == eps[:, :1]).all(1)
-        return torch.where(same, eps[:, 0], torch.full_like(eps[:, 0], float("nan")))
+        return torch.where(same, eps[:, 0], float("nan"))
 
     def describe(self) -> str:
         """Norm and eps, such as `linf:0.1`; `linf:various` for a tensor eps."""
-        value = torch.as_tensor(self.eps)
-        return f"{self.norm}:{value.item():g}" if value.numel() == 1 else f"{self.norm}:various"
+        value = _tensor(self.eps)
+        return f"{self.norm}:{value.item()!r}" if value.numel() == 1 else f"{self.norm}:various"
 
     def __repr__(self) -> str:
         """Constructor form."""
@@ -76,7 +78,7 @@ class NormBall(ABC):
         return f"{type(self).__name__}({eps}, clip={self.clip})"
 
     def _spread(self, x: Tensor) -> Tensor:
-        eps = torch.as_tensor(self.eps).to(x)
+        eps = _tensor(self.eps).to(x.device)
         if eps.ndim == 0:
             return eps.expand_as(x)
         if eps.ndim == 1 and len(eps) in (1, len(x)):
@@ -94,10 +96,7 @@ class Linf(NormBall):
     norm = "linf"
 
     def _around(self, x: Tensor, eps: Tensor) -> Region:
-        low, high = x - eps, x + eps
-        if self.clip is None:
-            return Box(low, high)
-        return Box(low.clamp(*self.clip), high.clamp(*self.clip))
+        return Cube(x, eps, self.clip)
 
 
 class L2(NormBall):
@@ -118,6 +117,11 @@ class L1(NormBall):
         return Ball(x, eps, 1, self.clip)
 
 
+def _tensor(eps: float | Tensor) -> Tensor:
+    """eps in float64: 0.7 as float32 would be a smaller ball than the one asked for."""
+    return torch.as_tensor(eps, dtype=None if isinstance(eps, Tensor) else torch.float64).double()
+
+
 NORMS: dict[str, type[NormBall]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
@@ -130,7 +134,7 @@ def parse(text: str, clip: Clip = (0.0, 1.0)) -> NormBall:
         )
     try:
         top, _, bottom = number.partition("/")
-        eps = float(top) / (float(bottom) if bottom else 1.0)
+        eps = float(top) / (abs(float(bottom)) if bottom else 1.0)
     except (ValueError, ZeroDivisionError):
         raise ArgumentError(
             f"{text!r} needs a number after the colon, e.g. {name}:0.1 or {name}:8/255"

@@ -143,7 +143,7 @@ class _Run:
         for step, index in enumerate(self._batches(epoch)):
             moment = self._moment(epoch, step)
             found = self._step(self.x[index], self.y[index], moment)
-            sums += torch.tensor(found[:2] + (found[2] or 0.0,)) * len(index)
+            sums += torch.tensor((*found[:2], found[2] or 0.0)) * len(index)
             bounded = bounded and found[2] is not None
         total, right, robust = (sums / len(self.x)).tolist()
         return Epoch(
@@ -185,7 +185,7 @@ class _Run:
             raise ModelError(
                 f"the loss became {total} at eps {moment.eps:.3g}; use a lower learning rate or eps"
             )
-        value.total.backward()  # type: ignore[no-untyped-call]
+        value.total.backward()
         length = nn.utils.clip_grad_norm_(self.parameters, self.plan.gradient_norm)
         if not bool(torch.isfinite(length)):
             raise ModelError("a gradient is not finite; use a lower learning rate or eps")

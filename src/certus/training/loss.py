@@ -57,9 +57,7 @@ class Loss(ABC):
         return x
 
     @abstractmethod
-    def __call__(
-        self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment
-    ) -> Value:
+    def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """The loss of logits [B, K] = graph(x) for labels y [B], where x is already the view."""
 
 
@@ -67,9 +65,7 @@ class Loss(ABC):
 class Standard(Loss):
     """Cross entropy on clean inputs."""
 
-    def __call__(
-        self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment
-    ) -> Value:
+    def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch."""
         return Value(cross_entropy(logits, y))
 
@@ -91,9 +87,7 @@ class GaussianAugmentation(Loss):
         noise = torch.randn(x.shape, generator=moment.generator, dtype=x.dtype)
         return x + self.sigma * noise.to(x.device)
 
-    def __call__(
-        self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment
-    ) -> Value:
+    def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch."""
         return Value(cross_entropy(logits, y))
 
@@ -115,9 +109,7 @@ class Adversarial(Loss):
         positive(self.stride, "stride")
         _norm_ball(self.threat)
 
-    def __call__(
-        self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment
-    ) -> Value:
+    def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch at the points found; the clean loss while eps is 0."""
         if moment.eps == 0:
             return Value(cross_entropy(logits, y))
@@ -149,9 +141,7 @@ class IBPLoss(Loss):
     def __post_init__(self) -> None:
         _norm_ball(self.threat)
 
-    def __call__(
-        self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment
-    ) -> Value:
+    def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch; only the clean part while kappa is 1."""
         if moment.kappa == 1:
             return Value(cross_entropy(logits, y))
@@ -174,9 +164,7 @@ class CrownIBPLoss(Loss):
     def __post_init__(self) -> None:
         _norm_ball(self.threat)
 
-    def __call__(
-        self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment
-    ) -> Value:
+    def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch; only the clean part while kappa is 1."""
         if moment.kappa == 1:
             return Value(cross_entropy(logits, y))
@@ -201,9 +189,7 @@ class LipschitzLoss(Loss):
     The rates are differentiable estimates; `certus.lipschitz` gives the certificate.
     """
 
-    def __call__(
-        self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment
-    ) -> Value:
+    def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch; only the clean part while kappa is 1."""
         if moment.kappa == 1:
             return Value(cross_entropy(logits, y))

@@ -62,7 +62,9 @@ class Snapshot:
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             rows = json.loads(held.get("rows", "[]"))
         except (SafetensorError, OSError, ValueError) as error:
-            raise FileError(f"{self.path} is damaged ({error}); delete it to start again") from error
+            raise FileError(
+                f"{self.path} is damaged ({error}); delete it to start again"
+            ) from error
         if held.get("key") != key:
             raise FileError(
                 f"{self.path} belongs to another training (model, data, loss or plan differ); "

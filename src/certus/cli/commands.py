@@ -1,0 +1,308 @@
+"""The commands, except demo: train, certify, attack, compare, report, methods, data."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.table import Table
+
+from certus.api import ATTACKS, BOUNDS
+from certus.certifiers import CERTIFIERS
+from certus.cli.comparison import Comparison, compare, job_for, ledger_at, runs_of
+from certus.cli.fitting import Fit, fit
+from certus.cli.models import Rows, Settings, Source, data_for, known_methods, load_model
+from certus.cli.progress import bar, output, say
+from certus.core import ArgumentError, FileError
+from certus.evaluation import AttackRunner, Ledger, evaluate, export, read
+from certus.evaluation.metrics import clean_accuracy, fraction
+from certus.threats import NORMS, parse
+from certus.training import RECIPES
+from certus.zoo import DATA, NETS, download_data, load_data
+
+Where = Annotated[Path, tyro.conf.Positional]
+Many = Annotated[tuple[Path, ...], tyro.conf.Positional]
+Which = Annotated[Rows, tyro.conf.arg(name="")]
+How = Annotated[Settings, tyro.conf.arg(name="")]
+From = Annotated[Source, tyro.conf.arg(name="")]
+_ROWS, _SETTINGS, _SOURCE = Rows(), Settings(), Source()
+Records = list[dict[str, Any]]
+
+
+def train_command(
+    source: From = _SOURCE,
+    net: str = "cnn-small",
+    recipe: str = "ibp",
+    out: Path = Path("runs/model"),
+    eps: float | None = None,
+    sigma: float | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Train a net in a certifiable way and keep it as a checkpoint (safetensors and a JSON card).
+
+    An interrupted training goes on when the same command is given again.
+    Example: certus train --data mnist --net cnn-small --recipe ibp --eps 0.1 --out runs/a
+
+    Args:
+        net: network; `certus methods` lists them.
+        recipe: way of training; `certus methods` lists them.
+        out: directory of the checkpoint, which must not hold one yet.
+        eps: radius to train for, in the recipe's norm and in input units.
+        sigma: noise level to train for (recipe gaussian).
+        epochs: passes over the data (default: what suits its size).
+        seed: seed of the weights, the order of the data and all noise.
+    """
+    if sigma is not None and recipe != "gaussian":
+        raise ArgumentError("sigma belongs to the recipe gaussian; give eps for the others")
+    if eps is not None and recipe in ("gaussian", "standard"):
+        takes = "sigma, not eps" if recipe == "gaussian" else "no eps"
+        raise ArgumentError(f"the recipe {recipe} takes {takes}")
+    strength = sigma if recipe == "gaussian" else eps
+    loaded = load_data(source.data, source.data_dir)
+    fit(Fit(net=net, recipe=recipe, strength=strength, epochs=epochs, seed=seed), loaded, out)
+
+
+def certify_command(
+    model: Where,
+    threat: str = "linf:0.1",
+    method: str = "auto",
+    out: Path | None = None,
+    which: Which = _ROWS,
+    how: How = _SETTINGS,
+) -> None:
+    """Certify the test inputs of a data set under one threat. Resumes where it stopped.
+
+    Example: certus certify runs/a --threat linf:0.1 --method crown --limit 1000 --out rows.csv
+
+    Args:
+        model: directory of a checkpoint.
+        threat: norm and size in input units: linf:0.1, l2:0.5, l1:1, linf:8/255.
+        method: `certus methods` lists them.
+        out: table to write, .csv or .parquet.
+    """
+    names = known_methods(method)
+    if len(names) > 1:
+        raise ArgumentError("certify runs one method; `certus compare` takes several")
+    _writable(out)
+    _finish(_evaluate(model, threat, names[0], which, how), out)
+
+
+def attack_command(
+    model: Where,
+    threat: str = "linf:0.1",
+    method: str = "pgd",
+    out: Path | None = None,
+    which: Which = _ROWS,
+) -> None:
+    """Search counterexamples for the test inputs of a data set; every one is replayed.
+
+    Example: certus attack runs/a --threat linf:0.1 --limit 1000
+
+    Args:
+        model: directory of a checkpoint.
+        threat: norm and size in input units: linf:0.1, l2:0.5, l1:1, linf:8/255.
+        method: pgd or fgsm.
+        out: table to write, .csv or .parquet.
+    """
+    if method not in ATTACKS:
+        raise ArgumentError(f"unknown attack {method!r}; choose from: {', '.join(ATTACKS)}")
+    _writable(out)
+    _finish(_evaluate(model, threat, method, which, _SETTINGS), out)
+
+
+def compare_command(
+    models: Many,
+    threat: str = "linf",
+    eps: str = "0:0.2:0.05",
+    methods: str = "ibp,crown",
+    exact_limit: int = 20,
+    out: Path = Path("report.html"),
+    which: Which = _ROWS,
+    how: How = _SETTINGS,
+) -> None:
+    """Compare models and methods over a range of eps, with attacks as the upper bound; a report.
+
+    Example: certus compare runs/a runs/b --threat linf --eps 0:0.2:0.05 --methods ibp,crown,milp
+
+    Args:
+        models: directories of checkpoints.
+        threat: norm: linf, l2 or l1.
+        eps: sizes in input units, as start:stop:step or as a list 0.05,0.1.
+        methods: comma-separated; `certus methods` lists them.
+        exact_limit: how many of them milp and auto get.
+        out: the report.
+    """
+    if not models:
+        raise ArgumentError("name at least one checkpoint: certus compare runs/a runs/b")
+    if threat not in NORMS:
+        raise ArgumentError(f"unknown threat {threat!r}; choose from: {', '.join(NORMS)}")
+    names = [path.resolve().name for path in models]
+    if len(set(names)) < len(names):
+        raise ArgumentError(f"models are told apart by their folder's name; rename one of {names}")
+    from certus.cli.reporting import gallery, report
+
+    loaded = data_for(models, which.data, which.data_dir)
+    plan = Comparison(
+        norm=threat,
+        eps=_grid(eps),
+        methods=known_methods(methods),
+        limit=which.limit,
+        exact_limit=exact_limit,
+        settings=how,
+        seed=which.seed,
+    )
+    rows: Records = []
+    pictures = []
+    with ledger_at(which.ledger, out.parent) as kept:
+        for path in models:
+            model = load_model(path, loaded)
+            own = compare(model, loaded, plan, kept)
+            sizes = [e for e in plan.eps if e > 0]
+            pictures += gallery(model, loaded, own, threat, sizes[len(sizes) // 2])
+            rows += own
+        runs = runs_of(rows, kept)
+    say(f"report: {report(out, rows, runs, pictures).resolve()}")
+
+
+def report_command(tables: Many, out: Path = Path("report.html")) -> None:
+    """Draw the report of rows that were computed before.
+
+    Example: certus report runs/a/ledger.sqlite rows.csv --out report.html
+
+    Args:
+        tables: ledgers (.sqlite), .csv or .parquet files.
+        out: the report.
+    """
+    if not tables:
+        raise ArgumentError("name at least one table: certus report runs/a/ledger.sqlite")
+    from certus.cli.reporting import report
+
+    rows = [row for path in tables for row in read(path)]
+    runs: Records = []
+    for path in tables:
+        if path.suffix in (".sqlite", ".db"):
+            with Ledger(path, create=False) as kept:
+                runs += kept.runs()
+    say(f"report: {report(out, rows, runs).resolve()}")
+
+
+def methods_command() -> None:
+    """List certifiers, bound methods, attacks, recipes and nets, with what each needs and gives."""
+    table = Table(title="certifiers (certify, compare)", title_justify="left")
+    for heading in ("name", "decides", "needs", "answer"):
+        table.add_column(heading)
+    for name, kind in CERTIFIERS.items():
+        gives = "a radius per input" if kind.gives_radius else "one threat at a time"
+        doc = (kind.__doc__ or "").strip().splitlines()[0]
+        table.add_row(name, gives, kind.needs, doc)
+    shown = output()
+    shown.print(table)
+    shown.print("bounds (certus.bounds): " + ", ".join(BOUNDS), soft_wrap=True)
+    shown.print("attacks: " + ", ".join(ATTACKS), soft_wrap=True)
+    for title, entries in (("recipes", RECIPES), ("nets", NETS)):
+        listing = Table(title=f"{title} (train)", title_justify="left")
+        listing.add_column("name")
+        listing.add_column("what it is")
+        for name, entry in entries.items():
+            listing.add_row(name, entry.about)
+        shown.print(listing)
+
+
+def data_command(
+    name: Annotated[str | None, tyro.conf.Positional] = None,
+    download: bool = False,
+    data_dir: Path = Path("data"),
+) -> None:
+    """List the data sets, describe one, or download it.
+
+    Example: certus data mnist --download --data-dir data
+
+    Args:
+        name: data set.
+        download: fetch it into data_dir (needs a network).
+        data_dir: where idx files lie or shall lie.
+    """
+    shown = output()
+    if name is None:
+        bundled = [known for known in DATA if known not in SOURCES]
+        shown.print("always there: " + ", ".join(bundled))
+        shown.print("from idx files (--data-dir, --download): " + ", ".join(SOURCES))
+        return
+    if download:
+        with bar(f"download {name}") as progress:
+            download_data(name, data_dir, progress=progress)
+    shown.print(load_data(name, data_dir if data_dir.exists() else None).describe(), soft_wrap=True)
+
+
+def _evaluate(path: Path, threat: str, method: str, which: Rows, how: Settings) -> Records:
+    loaded = data_for((path,), which.data, which.data_dir)
+    ball = parse(threat, loaded.clip)
+    model = load_model(path, loaded)
+    if method in ATTACKS:
+        options = {"seed": which.seed} if method == "pgd" else {}
+        job_method: Any = AttackRunner(attack=ATTACKS[method](**options))
+    else:
+        job_method = how.build(method, model, which.seed)
+    if job_method.gives_radius:
+        ball = type(ball)(0.0, loaded.clip)  # the rows hold radii; the threat is judged below
+    job = job_for(model, loaded, job_method, ball, which.limit, which.seed)
+    with ledger_at(which.ledger, path) as kept, bar(f"{method} {threat}") as progress:
+        rows = evaluate(job, kept, progress)
+    _summarise(rows, float(parse(threat, loaded.clip).eps), method, threat)
+    return rows
+
+
+def _summarise(rows: Records, eps: float, method: str, threat: str) -> None:
+    """One line with counts, and the confidence interval of the certified accuracy."""
+    n, clean = len(rows), clean_accuracy(rows).value
+    proven = sum(
+        row["verdict"] == "verified" and row["prediction"] == row["label"] and row["radius"] >= eps
+        for row in rows
+    )
+    broken = sum(row["verdict"] == "falsified" for row in rows)
+    figure = fraction(proven, n)
+    seconds = sum(row["seconds"] for row in rows)
+    confidence = min(row["confidence"] for row in rows)
+    kind = "proof" if confidence == 1 else f"each with confidence {confidence:g}"
+    text = f"{threat} by {method} on {n} inputs: clean {clean:.2%}"
+    if method not in ATTACKS:
+        text += (
+            f", certified {figure.value:.2%} (95% {figure.low:.2%} to {figure.high:.2%}; {kind})"
+        )
+    output().print(
+        f"{text}, counterexamples {broken}, {seconds / n * 1000:.3g} ms per input",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _finish(rows: Records, out: Path | None) -> None:
+    if out is not None:
+        say(f"rows: {export(rows, out).resolve()}")
+
+
+def _writable(out: Path | None) -> None:
+    """Refuse a table that could not be written, before any work."""
+    if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
+        raise ArgumentError(f"--out {out} must end in .csv or .parquet")
+    if out is not None and not out.parent.is_dir():
+        raise FileError(f"--out {out}: the folder {out.parent} does not exist; create it first")
+
+
+def _grid(text: str) -> list[float]:
+    """Ascending numbers from `start:stop:step` (stop included) or `a,b,c`."""
+    try:
+        if ":" in text:
+            start, stop, step = (float(part) for part in text.split(":"))
+            count = round((stop - start) / step)
+            values = [round(start + i * step, 10) for i in range(min(count, 1000) + 1)]
+        else:
+            values = [float(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ArgumentError(
+            f"eps {text!r} must be start:stop:step or a list such as 0.05,0.1"
+        ) from None
+    usable = bool(values) and all(0 <= v < float("inf") for v in values) and max(values) > 0
+    if not usable or len(values) > 1000:
+        raise ArgumentError(f"eps {text!r} must give 1 to 1000 sizes >= 0, one of them above 0")
+    return sorted(set(values))

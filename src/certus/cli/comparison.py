@@ -1,0 +1,109 @@
+"""Models x methods x eps: every certificate with the strongest attack beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from certus.attacks import PGD
+from certus.certifiers import SmoothedAttack, SmoothingCertifier
+from certus.cli.models import Loaded, Settings, card_dict
+from certus.cli.progress import bar, say
+from certus.core import UnsupportedError
+from certus.evaluation import AttackRunner, Job, Ledger, evaluate
+from certus.threats import NORMS, NormBall
+from certus.zoo import Dataset
+
+EXACT = ("milp", "auto")  # as dear as they are strong: run on fewer inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What to compare: the eps grid of one norm, the methods, and how many inputs."""
+
+    norm: str
+    eps: Sequence[float]
+    methods: Sequence[str]
+    limit: int | None = None
+    exact_limit: int = 20
+    settings: Settings = field(default_factory=Settings)
+    attack: PGD = field(default_factory=lambda: PGD(steps=20, restarts=2))
+    seed: int = 0
+
+
+def compare(model: Loaded, data: Dataset, plan: Comparison, ledger: Ledger) -> list[dict[str, Any]]:
+    """Run every method of the plan and the attacks on one model; rows, old and new, of this plan.
+
+    A method that does not fit the network or the threat is left out with one line that says so.
+    """
+    rows: list[dict[str, Any]] = []
+    for method in plan.methods:
+        certifier = plan.settings.build(method, model, plan.seed)
+        limit = plan.limit
+        if method in EXACT:
+            limit = plan.exact_limit if limit is None else min(limit, plan.exact_limit)
+        grid = [0.0] if certifier.gives_radius else [eps for eps in plan.eps if eps > 0]
+        base = job_for(model, data, certifier, _threat(plan.norm, 0.0, data), limit, plan.seed)
+        try:
+            rows += _sweep(base, grid, ledger, f"{method} on {model.name}")
+        except UnsupportedError as error:
+            say(f"{method} left out for {model.name} under {plan.norm}: {error}")
+            continue
+        if isinstance(certifier, SmoothingCertifier):
+            rows += _smoothed_attack(base, certifier, plan, ledger, model.name)
+    runner = AttackRunner(attack=replace(plan.attack, seed=plan.seed))
+    base = job_for(model, data, runner, _threat(plan.norm, 0.0, data), plan.limit, plan.seed)
+    return rows + _sweep(base, [e for e in plan.eps if e > 0], ledger, f"pgd on {model.name}")
+
+
+def _smoothed_attack(
+    base: Job, certifier: SmoothingCertifier, plan: Comparison, ledger: Ledger, name: str
+) -> list[dict[str, Any]]:
+    attack = SmoothedAttack(noise=certifier.noise, alpha=certifier.alpha, seed=certifier.seed + 1)
+    limit = 64 if plan.limit is None else min(plan.limit, 64)
+    job = replace(base, certifier=attack, limit=limit)
+    return _sweep(job, [eps for eps in plan.eps if eps > 0], ledger, f"smoothed-pgd on {name}")
+
+
+def _sweep(base: Job, grid: Sequence[float], ledger: Ledger, title: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for eps in grid:
+        job = replace(base, threat=NORMS[base.threat.norm](eps, base.threat.clip))
+        shown = title if len(grid) == 1 else f"{title} at {eps:g}"
+        with bar(shown) as progress:
+            rows += evaluate(job, ledger, progress)
+    return rows
+
+
+def _threat(norm: str, eps: float, data: Dataset) -> NormBall:
+    return NORMS[norm](eps, data.clip)
+
+
+def job_for(
+    model: Loaded, data: Dataset, certifier: Any, threat: NormBall, limit: int | None, seed: int
+) -> Job:
+    """One evaluation of a loaded checkpoint."""
+    return Job(
+        model=model.graph,
+        model_name=model.name,
+        model_hash=model.graph.fingerprint(),
+        card=card_dict(model.card),
+        data=data,
+        certifier=certifier,
+        threat=threat,
+        limit=limit,
+        seed=seed,
+    )
+
+
+def runs_of(rows: Sequence[dict[str, Any]], ledger: Ledger) -> list[dict[str, Any]]:
+    """The runs that some rows belong to."""
+    keys = {row["run"] for row in rows}
+    return [run for run in ledger.runs() if run["run"] in keys]
+
+
+def ledger_at(path: Path | None, beside: Path) -> Ledger:
+    """The ledger to write to: the given file, or `ledger.sqlite` in a directory."""
+    target = path or beside / "ledger.sqlite"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return Ledger(target)

@@ -1,0 +1,70 @@
+"""Train a net by a recipe and keep it as a checkpoint; an interrupted training goes on."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from certus.cli.progress import bar, say
+from certus.core import ArgumentError
+from certus.training import Snapshot, find_recipe, train
+from certus.zoo import Card, Dataset, build_net, save_checkpoint
+
+
+def _plain(numbers: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: None stands for a figure that does not apply."""
+    return {k: None if v != v else v for k, v in numbers.items()}  # noqa: PLR0124
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What to train: net, recipe, strength (eps or sigma; None: the recipe's own), epochs, seed."""
+
+    net: str
+    recipe: str
+    strength: float | None = None
+    epochs: int | None = None
+    seed: int = 0
+
+
+def fit(what: Fit, data: Dataset, out: Path) -> Card:
+    """Train and save into the directory `out`; resumes from the snapshot of an interrupted run."""
+    if (out / "card.json").exists():
+        raise ArgumentError(f"{out} already holds a checkpoint; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)  # says now, not after an epoch, that it cannot be
+    recipe = find_recipe(what.recipe)
+    module = build_net(what.net, data.shape, data.classes, seed=what.seed).eval()
+    loss, plan = recipe.start(module, len(data.x_train), what.strength, what.epochs, what.seed)
+    snapshot = Snapshot(out / "training.safetensors")
+    if snapshot.path.exists():
+        say(f"going on with the training in {out}")
+    with bar(f"train {what.recipe} ({what.net})") as progress:
+        history = train(module, data.x_train, data.y_train, loss, plan, progress, snapshot)
+    with torch.no_grad():
+        accuracy = float((module(data.x_test).argmax(1) == data.y_test).double().mean())
+    value = recipe.strength if what.strength is None else what.strength
+    strength = {"sigma": value} if recipe.name == "gaussian" else {"eps": value}
+    if recipe.name == "standard":
+        strength = {}  # it trains for no threat
+    settings = {
+        "name": recipe.name,
+        "epochs": plan.epochs,
+        "batch": plan.batch,
+        **strength,
+        "norm": recipe.norm,
+        "loss": repr(loss),
+    }
+    card = Card(
+        net=what.net,
+        shape=data.shape,
+        classes=data.classes,
+        data=data.name,
+        recipe=settings,
+        seed=what.seed,
+        metrics={"clean_accuracy": accuracy, "last_epoch": _plain(asdict(history.epochs[-1]))},
+        train_seconds=history.seconds,
+    )
+    saved = save_checkpoint(out, module, card)
+    snapshot.path.unlink(missing_ok=True)
+    say(f"{out}: {recipe.name} {what.net}, clean accuracy {accuracy:.1%}, {history.seconds:.0f} s")
+    return saved

@@ -1,0 +1,41 @@
+"""A rich progress bar with time left, as the library's progress callback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from certus.core import Progress
+
+console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Progress]:
+    """A bar on standard error for the length of the block; one line for each task where no terminal."""
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bar(*columns, console=console) as shown:
+        task = shown.add_task(title, total=None, note="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            shown.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
+def output() -> Console:
+    """A console on standard output, for results."""
+    return Console(highlight=False, markup=False)

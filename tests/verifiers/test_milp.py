@@ -1,0 +1,151 @@
+"""Exact minima against independent ones: every activation pattern by LP, attacks, dense samples."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+from tests.laws.networks import PIECEWISE, example, graph_of
+from tests.laws.tables import ascend
+from torch import nn
+
+from certus.bounding import IBP, Crown
+from certus.core import UnsupportedError
+from certus.graph import trace
+from certus.threats import L2, Linf
+from certus.verifiers import Milp
+
+GAP = 1e-3  # the solver's relative gap and the slack for its tolerances
+
+
+def tiny(seed, leak=0.0, hidden=(3, 3)):
+    torch.manual_seed(seed)
+    act = nn.LeakyReLU(leak) if leak else nn.ReLU()
+    sizes = [2, *hidden]
+    layers = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), act)]
+    net = nn.Sequential(*layers, nn.Linear(hidden[-1], 2)).double().eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(2)
+    return net
+
+
+def by_enumeration(net, leak, region, row):
+    """min <row, f> as the least of one LP for each pattern of signs: no bounds, no binaries."""
+    layers = [
+        (m.weight.detach().numpy(), m.bias.detach().numpy()) for m in net if hasattr(m, "weight")
+    ]
+    low, high = region.lower.numpy().ravel(), region.upper.numpy().ravel()
+    best = np.inf
+    neurons = sum(len(b) for _, b in layers[:-1])
+    for signs in itertools.product((0, 1), repeat=neurons):
+        matrix, offset, rows, limits, used = np.eye(len(low)), np.zeros(len(low)), [], [], 0
+        for weight, bias in layers[:-1]:
+            matrix, offset = weight @ matrix, weight @ offset + bias
+            on = np.array(signs[used : used + len(bias)])
+            used += len(bias)
+            side = np.where(on, -1.0, 1.0)  # on: z >= 0, off: z <= 0
+            rows.append(side[:, None] * matrix)
+            limits.append(-side * offset)
+            slope = np.where(on, 1.0, leak)
+            matrix, offset = slope[:, None] * matrix, slope * offset
+        weight, bias = layers[-1]
+        cost, base = row @ weight @ matrix, row @ (weight @ offset + bias)
+        found = linprog(
+            cost, np.vstack(rows), np.hstack(limits), bounds=list(zip(low, high, strict=True))
+        )
+        if found.status == 0:
+            best = min(best, found.fun + base)
+    return best
+
+
+@pytest.mark.parametrize(("seed", "leak"), [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.3), (4, 0.3)])
+def test_milp_equals_the_enumeration_of_all_patterns(seed, leak):
+    net = tiny(seed, leak)
+    x = torch.tensor([[0.5, 0.4]]).double()
+    graph, region = trace(net, x), Linf(0.4).region(x)
+    milp = Milp(graph, region)
+    assert len(milp.program.binaries) > 0
+    for row in ([1.0, -1.0], [-1.0, 1.0], [0.3, 0.8]):
+        exact = by_enumeration(net, leak, region, np.array(row))
+        found = milp.minimise(torch.tensor(row), 20.0)
+        assert found.lower <= exact + 1e-6  # the tolerance of the reference's own solver
+        assert found.lower == pytest.approx(exact, abs=GAP * max(1, abs(exact)))
+        assert found.usable and not found.timed_out
+        value = float(graph(found.point)[0].detach() @ torch.tensor(row).double())
+        assert found.lower <= value + 1e-9
+        assert value == pytest.approx(exact, abs=GAP * max(1, abs(exact)))
+        assert bool(region.contains(found.point))
+
+
+SMALL_POOLS = {
+    "pool-overlap": nn.MaxPool2d(3, 2, 1),
+    "pool-dilated": nn.MaxPool2d(2, 1, 0, dilation=2),
+    "pool-ceil": nn.MaxPool2d(3, 2, 0, ceil_mode=True),
+}
+
+
+def small_pool(name):
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), SMALL_POOLS[name], nn.Flatten(), nn.Linear(8, 3)
+    )
+    return trace(net.double().eval(), torch.rand(2, 1, 4, 4).double())
+
+
+@pytest.mark.parametrize("name", [*PIECEWISE, *SMALL_POOLS])
+def test_the_exact_minimum_lies_between_bounds_and_attacks(name):
+    if name in SMALL_POOLS:
+        graph, x = small_pool(name), torch.rand(1, 1, 4, 4).double()
+    else:
+        graph, x = graph_of(name), example(name, 1)
+    region = Linf(0.15).region(x)
+    row = torch.tensor([1.0, -1.0, 0.0]).double()
+    milp = Milp(graph, region)
+    exact = milp.minimise(row, 20.0)
+    assert exact.usable and not exact.timed_out
+    top = -milp.minimise(-row, 20.0).lower
+    many = region.select(torch.zeros(400, dtype=torch.long))
+    start = many.lower + torch.rand_like(many.lower) * (many.upper - many.lower)
+    ends = ascend(lambda p: -(graph(p) @ row), many, start, 40)
+    attacked = float((graph(torch.cat([start, ends])).detach() @ row).min())
+    assert exact.lower <= attacked + 1e-9
+    for method in (IBP(), Crown()):
+        bounds = method(graph, region, row.view(1, 1, 3))
+        assert float(bounds.lower.detach()) <= exact.lower + GAP
+        assert float(bounds.upper.detach()) >= top - GAP
+    reached = float(graph(exact.point)[0].detach() @ row)
+    assert exact.lower <= reached + 1e-9
+    assert reached == pytest.approx(exact.lower, abs=1e-2)
+    assert reached <= attacked + 1e-3
+    assert exact.lower > float(IBP()(graph, region, row.view(1, 1, 3)).lower.detach()) + 1e-4
+
+
+def test_a_stable_network_needs_no_binary_and_is_exact():
+    net = tiny(0)
+    with torch.no_grad():
+        net[0].bias.fill_(50.0), net[2].weight.abs_()
+    x = torch.tensor([[0.5, 0.5]]).double()
+    graph, region = trace(net, x), Linf(0.2).region(x)
+    milp, row = Milp(graph, region), torch.tensor([1.0, -1.0])
+    assert not milp.program.binaries
+    found = milp.minimise(row, 1.0)
+    assert float(graph(found.point)[0].detach() @ row.double()) == pytest.approx(
+        found.lower, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "hardtanh", "relu6"])
+def test_other_activations_are_refused(name):
+    graph, x = graph_of(name), example(name, 1)
+    with pytest.raises(UnsupportedError, match=r"MILP encoding has no rule for \w+"):
+        Milp(graph, Linf(0.1).region(x))
+
+
+def test_other_regions_are_refused():
+    graph = graph_of("relu")
+    with pytest.raises(UnsupportedError, match="one input at a time"):
+        Milp(graph, L2(0.1).region(example("relu", 1)))
+    with pytest.raises(UnsupportedError, match="one input at a time"):
+        Milp(graph, Linf(0.1).region(example("relu", 2)))
