@@ -90,6 +90,7 @@ def certify(
     elif options:
         raise ArgumentError("options belong to a method's name; configure a Certifier itself")
     _expect(method, Certifier)
+    assert isinstance(method, Certifier)
     return method(_graph(model, x), x, y, threat, ids, progress)
 
 

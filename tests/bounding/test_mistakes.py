@@ -10,9 +10,10 @@ from tests.laws.networks import Function, make
 from tests.laws.tables import points
 from torch import nn
 
-from certus.bounding import IBP, Crown, margin_rows
+from certus.bounding import IBP, BoundMethod, Crown, margin_rows
+from certus.bounding.base import State
 from certus.certifiers.bounds import CrownCertifier, CrownIbpCertifier, IntervalCertifier
-from certus.core import CertusError
+from certus.core import Bounds, CertusError
 from certus.core.numerics import sound
 from certus.graph import trace
 from certus.graph.affine import Linear
@@ -149,6 +150,36 @@ def trace_weights(graph, module):
             layer = next(layers)
             ops[position] = Linear(layer.weight, layer.bias)
     return graph.substituted(ops)
+
+
+class Claims(BoundMethod):
+    """Gives fixed bounds whatever it is asked."""
+
+    def __init__(self, lower, upper):
+        self.found = lower, upper
+
+    def prepare(self, graph, region):
+        return State(graph, region, {}, {})
+
+    def bound(self, state, rows):
+        low, high = (torch.full(rows.shape[:2], 1.0).double() for _ in range(2))
+        low[0], high[0], high[1:] = self.found[0], self.found[1], 2.0
+        return Bounds(low, high)
+
+
+CLAIMS = [(float("nan"), 2.0), (1.0, float("nan")), (1.0, float("inf")), (1.0, 0.5)]
+CLAIMS += [(float("inf"), float("inf")), (1e-15, 2.0), (0.0, 2.0), (float("-inf"), 2.0)]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=str)
+def test_a_bound_that_is_nan_infinite_crossed_or_zero_certifies_nothing(claim):
+    """One margin of two is bad; the other is well above zero."""
+    graph, x = trace(make("relu"), torch.rand(2, 4).double()), torch.rand(3, 4).double()
+    y = graph(x).argmax(1)
+    good = CrownCertifier(method=Claims(1.0, 2.0))(graph, x, y, Linf(0.1))
+    assert bool(good.certified.all())
+    found = CrownCertifier(method=Claims(*claim))(graph, x, y, Linf(0.1))
+    assert not bool(found.certified.any()) and bool((found.radius == 0).all())
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -72,14 +72,17 @@ class Crown(BoundMethod):
         most = int(undecided.sum(1).max())
         if most == 0:
             return state.intervals[position]
-        # each input has its own list of neurons; shorter lists repeat neurons that are decided
+        # each input has its own list of neurons; shorter lists end in decided neurons, left as they are
         order = undecided.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
         widest = max(node.numel for node in state.graph.nodes[: position + 1])
         room = max(1, self.memory // (_ELEMENT * _COPIES * widest * len(order)))
         for chosen in order.split(room, dim=1):
             low, high = self._neurons(state, position, chosen)
-            lower = lower.scatter(1, chosen, torch.maximum(lower.gather(1, chosen), low))
-            upper = upper.scatter(1, chosen, torch.minimum(upper.gather(1, chosen), high))
+            wanted = undecided.gather(1, chosen)
+            old = lower.gather(1, chosen), upper.gather(1, chosen)
+            low = torch.where(wanted, torch.maximum(old[0], low), old[0])
+            high = torch.where(wanted, torch.minimum(old[1], high), old[1])
+            lower, upper = lower.scatter(1, chosen, low), upper.scatter(1, chosen, high)
         shape = state.intervals[position][0].shape
         return _uncross(lower.view(shape), upper.view(shape))
 

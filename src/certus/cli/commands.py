@@ -13,11 +13,12 @@ from certus.cli.fitting import Fit, fit
 from certus.cli.models import Rows, Settings, Source, data_for, known_methods, load_model
 from certus.cli.progress import bar, output, say
 from certus.core import ArgumentError, FileError
+from certus.core.validate import count
 from certus.evaluation import AttackRunner, Ledger, evaluate, export, read
 from certus.evaluation.metrics import clean_accuracy, fraction
 from certus.threats import NORMS, parse
 from certus.training import RECIPES
-from certus.zoo import DATA, NETS, download_data, load_data
+from certus.zoo import DATA, NETS, SOURCES, download_data, load_data
 
 Where = Annotated[Path, tyro.conf.Positional]
 Many = Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -136,6 +137,8 @@ def compare_command(
         raise ArgumentError("name at least one checkpoint: certus compare runs/a runs/b")
     if threat not in NORMS:
         raise ArgumentError(f"unknown threat {threat!r}; choose from: {', '.join(NORMS)}")
+    count(exact_limit, "exact-limit")
+    count(which.seed, "seed", least=0)
     names = [path.resolve().name for path in models]
     if len(set(names)) < len(names):
         raise ArgumentError(f"models are told apart by their folder's name; rename one of {names}")
@@ -235,6 +238,7 @@ def data_command(
 
 
 def _evaluate(path: Path, threat: str, method: str, which: Rows, how: Settings) -> Records:
+    count(which.seed, "seed", least=0)
     loaded = data_for((path,), which.data, which.data_dir)
     ball = parse(threat, loaded.clip)
     model = load_model(path, loaded)

@@ -1,7 +1,7 @@
 """certus demo: the whole story on real handwritten digits, ending in a report."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 

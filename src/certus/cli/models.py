@@ -27,7 +27,9 @@ class Loaded:
         """The noise it was trained for; 0.25 where it was not trained with noise."""
         sigma = self.card.recipe.get("sigma", 0.25)
         if isinstance(sigma, bool) or not isinstance(sigma, int | float):
-            raise FileError(f"the card of {self.name} has no usable sigma ({sigma!r}); give --sigma")
+            raise FileError(
+                f"the card of {self.name} has no usable sigma ({sigma!r}); give --sigma"
+            )
         return float(sigma)
 
 

@@ -14,7 +14,7 @@ console = Console(stderr=True, highlight=False)
 
 @contextmanager
 def bar(title: str) -> Iterator[Progress]:
-    """A bar on standard error for the length of the block; one line for each task where no terminal."""
+    """A bar on standard error from the first report on; one line for each task where no terminal."""
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(bar_width=24),
@@ -22,13 +22,18 @@ def bar(title: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Bar(*columns, console=console) as shown:
-        task = shown.add_task(title, total=None, note="")
+    shown = Bar(*columns, console=console)
+    task = shown.add_task(title, total=None, note="")
 
-        def update(done: int, total: int, note: str = "") -> None:
-            shown.update(task, completed=done, total=total, note=note)
+    def update(done: int, total: int, note: str = "") -> None:
+        shown.start()
+        shown.update(task, completed=done, total=total, note=note)
 
+    try:
         yield update
+    finally:
+        if shown.live.is_started:
+            shown.stop()
 
 
 def say(text: str) -> None:

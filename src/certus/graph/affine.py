@@ -142,28 +142,35 @@ class BatchNorm(Affine):
 
 @dataclass(frozen=True, eq=False)
 class Scale(Affine):
-    """Elementwise product with a constant that broadcasts against [B, *shape]."""
+    """Elementwise product with (or division by) a constant that broadcasts against [B, *shape]."""
 
     factor: Tensor
+    divide: bool = False
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """x * factor."""
-        return inputs[0] * self.factor
+        """x * factor or x / factor."""
+        return inputs[0] / self.factor if self.divide else inputs[0] * self.factor
 
     def magnitude(self, *radii: Tensor) -> Tensor:
-        """r * |factor|."""
-        return radii[0] * self.factor.abs()
+        """r * |factor| or r / |factor|."""
+        size = self.factor.abs()
+        return radii[0] / size if self.divide else radii[0] * size
+
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """None: there is no offset."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
 class Shift(Affine):
-    """Elementwise sum with a constant that broadcasts against [B, *shape]."""
+    """Elementwise sum with factor times a constant that broadcasts against [B, *shape]."""
 
     amount: Tensor
+    factor: float = 1.0
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """x + amount."""
-        return inputs[0] + self.amount
+        """x + factor * amount."""
+        return inputs[0] + self.factor * self.amount
 
     def magnitude(self, *radii: Tensor) -> Tensor:
         """r, in the shape of the sum."""

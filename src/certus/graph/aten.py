@@ -17,16 +17,6 @@ def _linear(a: Arguments) -> Built:
     return affine.Linear(a.constant("weight"), a.constant("bias")), (a.data("input"),)
 
 
-@builds("addmm.default")
-def _addmm(a: Arguments) -> Built:
-    if a["beta"] != 1 or a["alpha"] != 1:
-        raise Unsupported("beta and alpha must be 1")
-    weight = a.constant("mat2")
-    if isinstance(weight, Expression):
-        raise Unsupported("the weight is computed by other operations")
-    return affine.Linear(weight.T, a.constant("self")), (a.data("mat1"),)
-
-
 @builds("matmul.default", "mm.default", "bmm.default")
 def _matmul(a: Arguments) -> Built:
     left, right = ("self", "mat2" if a["mat2"] is not None else "other")
@@ -231,9 +221,9 @@ def _add(a: Arguments) -> Built:
     if _is_data(a, left):
         amount = a.constant("other")
         _broadcasts(a, amount)
-        scaled = amount if isinstance(amount, Expression) and factor == 1 else amount * factor
-        return affine.Shift(_tensor(a, scaled)), (left,)
+        return affine.Shift(_tensor(a, amount), factor), (left,)
     if factor == 1:
+        _broadcasts(a, a.constant("self"))
         return affine.Shift(_tensor(a, a.constant("self"))), (right,)
     raise Unsupported("constant minus value; write (-x) + constant")
 
@@ -253,9 +243,7 @@ def _mul(a: Arguments) -> Built:
 def _div(a: Arguments) -> Built:
     divisor = a.constant("other")
     _broadcasts(a, divisor)
-    if isinstance(divisor, Expression):
-        raise Unsupported("division by a computed parameter")
-    return affine.Scale(1 / _tensor(a, divisor)), (a.data("self"),)
+    return affine.Scale(_tensor(a, divisor), divide=True), (a.data("self"),)
 
 
 @builds("neg.default")
@@ -296,7 +284,12 @@ def _dropout(a: Arguments) -> Built:
     return a.data("input" if a["input"] is not None else "self")
 
 
-@builds("contiguous.default", "clone.default", "detach.default", "alias.default")
+@builds("clone.default")
+def _clone(a: Arguments) -> Built:
+    return structural.Reshape(a.shape()), (a.data("self"),)
+
+
+@builds("contiguous.default", "detach.default", "alias.default")
 def _same(a: Arguments) -> Built:
     return a.data("self")
 

@@ -15,6 +15,7 @@ from certus.graph.builders import BUILDERS, Arguments, Unsupported, fixed_shape
 from certus.graph.expression import Expression
 from certus.graph.graph import Graph, build
 from certus.graph.op import Op
+from certus.graph.structural import Expand, Pad, Permute, Reshape, Select, Slice
 
 
 def trace(module: nn.Module, example: Tensor) -> Graph:
@@ -74,6 +75,7 @@ class _Capture:
         self.module, self.exported = module, exported
         self.known: dict[fx.Node, Tensor] = {}
         self.position: dict[fx.Node, int] = {}
+        self.owner: dict[fx.Node, fx.Node] = {}  # whose memory a view or an in-place result shares
         self.ops: list[tuple[Op, tuple[int, ...], str]] = []
         self.problems: list[str] = []
 
@@ -130,14 +132,28 @@ class _Capture:
             return
         if isinstance(built, fx.Node):
             self.position[node] = self.position[built]
+            self.owner[node] = self.owner.get(built, built)
             return
         op, data = built
         self.ops.append((op, tuple(self.position[d] for d in data), _where(node)))
         self.position[node] = len(self.ops)
-        if target.split(".")[1].endswith(
-            "_"
-        ):  # in place: later readers of the old value see the new
-            self.position[data[0]] = self.position[node]
+        if _in_place(node):
+            self._overwrite(node, data[0])
+        elif isinstance(op, _MAY_ALIAS) and target != "aten.clone.default":
+            self.owner[node] = self.owner.get(data[0], data[0])
+
+    def _overwrite(self, node: fx.Node, old: fx.Node) -> None:
+        """An operation in place: whoever reads the overwritten memory from now on sees the result."""
+        memory = self.owner.get(old, old)
+        same = [n for n in self.position if self.owner.get(n, n) is memory and n is not node]
+        plain = all(n is memory or _in_place(n) for n in same)
+        if not plain or memory.op == "placeholder":
+            self.problems.append(
+                f"{node.target} (in place on a view, or on something that has views) {_where(node)}"
+            )
+        for n in same:
+            self.position[n] = self.position[node]
+        self.owner[node] = memory
 
     def _result(self) -> fx.Node:
         results = next(n for n in self.exported.graph.nodes if n.op == "output").args[0]
@@ -147,6 +163,14 @@ class _Capture:
         if results[0] not in self.position:
             raise ModelError("the model's output does not depend on its input")
         return results[0]
+
+
+# operations whose result can share memory with their input
+_MAY_ALIAS = (Reshape, Permute, Slice, Select, Expand, Pad)
+
+
+def _in_place(node: fx.Node) -> bool:
+    return str(node.target).split(".")[1].endswith("_")
 
 
 def _is_size(node: fx.Node) -> bool:

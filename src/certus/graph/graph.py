@@ -85,8 +85,8 @@ class Graph:
 
     def fingerprint(self) -> str:
         """Hash of the operations and of every parameter."""
-        kinds = "/".join(f"{n.op.name}{n.inputs}{n.shape}" for n in self.nodes)
-        return fingerprint([*self.tensors(), (kinds, torch.zeros(1))])
+        kinds = "/".join(f"{n.op.name}{_plain(n.op)}{n.inputs}{n.shape}" for n in self.nodes)
+        return fingerprint([*self.tensors(), (f"{kinds}>{self.output}", torch.zeros(1))])
 
     def resolved(self) -> "Graph":
         """This graph with parameters that are computed from other parameters evaluated now."""
@@ -135,6 +135,15 @@ def build(
             values.append(resolved.forward(*[values[i] for i in inputs]))
             nodes.append(Node(op, inputs, tuple(values[-1].shape[1:]), source))
     return Graph(tuple(nodes), len(nodes) - 1, original)
+
+
+def _plain(op: Op) -> dict[str, object]:
+    """The settings of an operation that are not tensors: strides, slopes, limits."""
+    return {
+        name: value
+        for name, value in vars(op).items()
+        if not isinstance(value, Tensor | Expression)
+    }
 
 
 def _expressions(op: Op) -> dict[str, Expression]:

@@ -14,6 +14,7 @@ from certus.relax.lines import Lines, relaxations
 
 Function = Callable[[Tensor], Tensor]
 _BISECTIONS = 30
+_NARROW = 1e-12  # intervals below this are not divided by: the gradient of the quotient overflows
 
 
 @relaxations.register(Relu)
@@ -53,12 +54,14 @@ def s_shaped(op: SShaped, lower: Tensor, upper: Tensor) -> Lines:
 
 def _hinge(leak: float, lower: Tensor, upper: Tensor) -> Lines:
     """max(x, leak x), 0 <= leak <= 1."""
-    width = (upper - lower).clamp(min=torch.finfo(lower.dtype).tiny)
-    chord = (upper - leak * lower) / width
     active, dead = lower >= 0, upper <= 0
+    width = upper - lower
+    wide = ~(active | dead) & ~(width <= _NARROW)  # true for NaN, which must come through
+    chord = (upper - leak * lower) / torch.where(wide, width, torch.ones_like(width))
     one, least = torch.ones_like(chord), torch.full_like(chord, leak)
-    above = torch.where(active, one, torch.where(dead, least, chord))
-    offset = torch.where(active | dead, torch.zeros_like(chord), leak * lower - chord * lower)
+    # in a narrow interval x - (1 - leak) l lies above too, and has no quotient
+    above = torch.where(wide, chord, torch.where(dead, least, one))
+    offset = torch.where(active | dead, torch.zeros_like(chord), (leak - above) * lower)
     below = torch.where(active | (~dead & (upper >= -lower)), one, least)
     return Lines(below, None, above, offset)
 
@@ -67,12 +70,13 @@ def _plateau(lower: Tensor, upper: Tensor, low: float, high: float) -> tuple[Ten
     """A line above min(max(x, low), high) on [l, u]: slope and offset."""
     start = lower.clamp(low, high)
     end = upper.clamp(max=high)
-    run = (end - lower).clamp(min=torch.finfo(lower.dtype).tiny)
-    rising = ((upper.clamp(low, high) - start) / run).clamp(0.0, 1.0)
-    # past the plateau's start the rising line wastes more than the constant does before it
-    flat = (lower >= high) | (upper - high > high - lower)
+    run, top = end - lower, upper.clamp(low, high)
+    narrow = run <= _NARROW
+    rising = ((top - start) / torch.where(narrow, torch.ones_like(run), run)).clamp(0.0, 1.0)
+    # past the plateau's start the rising line wastes more than the constant f(u) does before it
+    flat = narrow | (lower >= high) | (upper - high > high - lower)
     slope = torch.where(flat, torch.zeros_like(rising), rising)
-    offset = torch.where(flat, torch.full_like(rising, high), start - rising * lower)
+    offset = torch.where(flat, top, start - rising * lower)
     return slope, offset
 
 

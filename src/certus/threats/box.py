@@ -86,7 +86,8 @@ class Box(Region):
             )
         low, high = (limit.to(x.device, torch.float64) for limit in (self._lower, self._upper))
         box = Box(
-            rounded(low, x.dtype, up=False).expand_as(x), rounded(high, x.dtype, up=True).expand_as(x)
+            rounded(low, x.dtype, up=False).expand_as(x),
+            rounded(high, x.dtype, up=True).expand_as(x),
         )
         if not bool(box.contains(x).all()):
             raise ArgumentError("a clean input lies outside its box")
