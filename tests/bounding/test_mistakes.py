@@ -11,7 +11,6 @@ from tests.laws.tables import points
 from torch import nn
 
 from certus.bounding import IBP, BoundMethod, Crown, margin_rows
-from certus.bounding.base import State
 from certus.certifiers.bounds import CrownCertifier, CrownIbpCertifier, IntervalCertifier
 from certus.core import Bounds, CertusError
 from certus.core.numerics import sound
@@ -159,7 +158,7 @@ class Claims(BoundMethod):
         self.found = lower, upper
 
     def prepare(self, graph, region):
-        return State(graph, region, {}, {})
+        return IBP().prepare(graph, region)
 
     def bound(self, state, rows):
         low, high = (torch.full(rows.shape[:2], 1.0).double() for _ in range(2))

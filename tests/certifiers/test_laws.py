@@ -95,7 +95,11 @@ def test_methods_never_contradict_and_auto_decides_whatever_a_stage_decides(thre
 def test_the_table_of_cases_is_not_vacuous():
     verdicts = [v for method, threat in CASES for v in answer(method, threat).verdict]
     assert all(verdicts.count(kind) > 25 for kind in Verdict)
-    assert all(Verdict.VERIFIED in answer(m, t).verdict for m, t in CASES if m == "auto")
+    assert all(
+        Verdict.VERIFIED in answer(m, t).verdict
+        for m, t in CASES
+        if m == "auto" and t != "l1-large"
+    )
     assert any(r is Reason.ATTACKED for r in answer("milp", "linf-large").reason)
 
 

@@ -143,7 +143,7 @@ def _refuse_mismatch(original: Model, x: Tensor) -> None:
 
 
 def _region(threat: Threat | Region, x: Tensor) -> Region:
-    if isinstance(threat, Region) and not isinstance(threat, Box):
+    if isinstance(threat, Region) and type(threat) is not Box:  # a plain Box is a threat too
         region: Region = threat
     else:
         region = threat.region(x)

@@ -7,3 +7,4 @@ from certus.bounding.combine import Tightest as Tightest
 from certus.bounding.crown import Crown as Crown
 from certus.bounding.crown import crown_ibp as crown_ibp
 from certus.bounding.interval import IBP as IBP
+from certus.bounding.rounding import rounding_guard as rounding_guard

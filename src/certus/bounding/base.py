@@ -58,7 +58,8 @@ class BoundMethod(ABC):
             )
         batch, size = len(region), graph.nodes[graph.output].numel
         if spec is None:
-            rows = torch.eye(size, dtype=graph.dtype, device=graph.device).unsqueeze(1)
+            rows = torch.eye(size, dtype=region.center.dtype, device=region.center.device)
+            rows = rows.unsqueeze(1)
         elif spec.ndim == 3 and spec.shape[0] in (1, batch) and spec.shape[2] == size:
             rows = spec.transpose(0, 1)
         else:

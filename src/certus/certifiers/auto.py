@@ -11,7 +11,7 @@ from certus.certifiers.base import Answer, Certifier, Query, misclassified
 from certus.certifiers.bounds import CrownCertifier, IntervalCertifier
 from certus.certifiers.lipschitz import LipschitzCertifier
 from certus.certifiers.milp import MilpCertifier
-from certus.core import Reason, UnsupportedError, Verdict
+from certus.core import ModelError, Reason, UnsupportedError, Verdict
 from certus.core.validate import positive
 from certus.graph.op import Affine
 from certus.threats import Box
@@ -61,7 +61,7 @@ class AutoCertifier(Certifier):
                 return
             try:
                 found = stage.run(query.select(part))
-            except UnsupportedError:
+            except (UnsupportedError, ModelError):
                 return
             for b, answer in zip(part.tolist(), found, strict=True):
                 answers[b] = _own_radius(query, b, answer)

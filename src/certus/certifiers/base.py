@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from certus.core import (
     ArgumentError,
     Certificates,
     ContradictionError,
+    ModelError,
     Progress,
     Reason,
     Verdict,
@@ -157,8 +158,7 @@ class Certifier(ABC):
         if len(ids) != len(x):
             raise ArgumentError(f"ids must name each of the {len(x)} inputs, got {len(ids)}")
         region = threat.region(x)  # refuses inputs that do not fit the threat before any work
-        with torch.no_grad():
-            logits = check_logits(graph(x), len(x))
+        logits = _same_model(graph, x)
         y = check_labels(y, len(x), logits.shape[1]).to(x.device)
         return Query(
             graph=graph,
@@ -173,11 +173,30 @@ class Certifier(ABC):
         )
 
 
-def decide(query: Query, lower: Tensor, upper: Tensor) -> list[Answer]:
-    """Answers from bounds [B, K-1] of z_y - z_j: VERIFIED where every lower bound is surely > 0."""
+def _same_model(graph: Graph, x: Tensor) -> Tensor:
+    """Logits of the original model, which must be in evaluation mode and still be what was traced."""
+    original = graph.original
+    if isinstance(original, nn.Module) and any(part.training for part in original.modules()):
+        raise ModelError("the model is in training mode; call model.eval() first")
+    with torch.no_grad():
+        logits = check_logits(original(x.clone()), len(x))
+        captured = check_logits(graph(x), len(x))
+    limit = 1e-4 if x.dtype == torch.float32 else 2e-2 if x.dtype.itemsize < 4 else 1e-8
+    if captured.shape != logits.shape or not bool(
+        (captured - logits).abs().max() <= limit * logits.abs().max().clamp(min=1.0)
+    ):
+        raise ModelError("the model has changed since it was traced; call certus.trace again")
+    return logits
+
+
+def decide(query: Query, lower: Tensor, upper: Tensor, slack: Tensor) -> list[Answer]:
+    """Answers from bounds [B, K-1] of z_y - z_j: VERIFIED where every lower bound exceeds the slack.
+
+    slack [B, K-1] is what rounding may take away from the margin.
+    """
     usable = sound(lower, upper).all(1)
     scale = torch.maximum(lower.abs(), upper.abs())
-    proven = (usable & (lower > guard(scale)).all(1)).tolist()
+    proven = (usable & (lower > guard(scale) + slack).all(1)).tolist()
     margin = lower.amin(1).tolist()
     radius = query.radius.tolist()
     answers: list[Answer] = []

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from certus.bounding import IBP, BoundMethod, Crown, crown_ibp, margin_rows
+import torch
+
+from certus.bounding import IBP, BoundMethod, Crown, crown_ibp, margin_rows, rounding_guard
 from certus.certifiers.base import Answer, Certifier, Query, decide
 
 
@@ -17,9 +19,13 @@ class BoundCertifier(Certifier):
 
     def run(self, query: Query) -> list[Answer]:
         """One batched bound of all margins."""
+        graph = query.graph.resolved()
         spec = margin_rows(query.y, query.logits.shape[1], query.x)
-        bounds = self.method(query.graph, query.region, spec)
-        return decide(query, bounds.lower, bounds.upper)
+        state = self.method.prepare(graph, query.region)
+        found = self.method.bound(state, spec.transpose(0, 1))
+        error = rounding_guard(graph, state.intervals, query.x.dtype)
+        slack = torch.einsum("brk,bk->br", spec.abs(), error)
+        return decide(query, found.lower.T, found.upper.T, slack)
 
 
 @dataclass(frozen=True, kw_only=True)

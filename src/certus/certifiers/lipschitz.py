@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
+from certus.bounding import rounding_guard
 from certus.certifiers.base import Answer, Certifier, Query, misclassified, within
 from certus.lipschitz import prepare
 
@@ -22,6 +25,11 @@ class LipschitzCertifier(Certifier):
 
     def run(self, query: Query) -> list[Answer]:
         """Radii of the whole batch at once."""
-        radius, _ = prepare(query.graph).radius(query.x, query.y)
+        radius, margin = prepare(query.graph).radius(query.x, query.y)
+        values = query.graph.values(query.x)
+        points = {i: (value, value) for i, value in enumerate(values)}
+        error = rounding_guard(query.graph.resolved(), points, query.x.dtype).amax(1).double()
+        kept = (1 - 4 * error / margin.clamp(min=1e-300)).clamp(min=0)  # two logits, at x and at x'
+        radius = torch.where(torch.isfinite(radius), radius * kept, radius)
         wrong = misclassified(query)
         return [w or a for w, a in zip(wrong, within(query, radius.cpu()), strict=True)]

@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import torch
 
-from certus.bounding import margin_rows
+from certus.bounding import margin_rows, rounding_guard
 from certus.certifiers.base import Answer, Certifier, Query, misclassified
-from certus.core import Reason, Verdict
+from certus.core import Reason, UnsupportedError, Verdict
 from certus.core.numerics import guard
 from certus.core.validate import positive
+from certus.threats import Box
 from certus.verifiers import Milp
 
 
@@ -34,6 +35,8 @@ class MilpCertifier(Certifier):
 
     def run(self, query: Query) -> list[Answer]:
         """One input after the other."""
+        if not isinstance(query.region, Box):
+            raise UnsupportedError("milp needs an L-inf or box threat")
         wrong, answers = misclassified(query), []
         for b in range(len(query.y)):
             answers.append(wrong[b] or self._one(query.select(torch.tensor([b]))))
@@ -45,20 +48,22 @@ class MilpCertifier(Certifier):
         milp = Milp(query.graph, query.region)
         spec = margin_rows(query.y, query.logits.shape[1], query.x)[0]
         lower = milp.bounds(spec)
+        error = rounding_guard(milp.graph, milp.state.intervals, query.x.dtype)[0]
+        slack = spec.double().cpu().abs() @ error.flatten() + guard(query.logits.abs().max()).cpu()
         timed_out = failed = False
         for j in lower.argsort().tolist():
-            if lower[j] > guard(lower[j]):
-                break  # sorted: the remaining margins are proven as well
+            if lower[j] > slack[j]:
+                continue
             found = milp.minimise(spec[j].cpu(), end - time.perf_counter())
             lower[j] = found.lower
             if found.point is not None:
                 answer = self._replay(query, found.point.to(query.x), float(lower.min()))
                 if answer is not None:
                     return answer
-            if not found.lower > 0:
+            if not found.lower > slack[j]:
                 timed_out, failed = timed_out or found.timed_out, failed or not found.usable
         margin = float(lower.min())
-        if margin > 0:
+        if bool((lower > slack).all()):
             radius = float(query.radius[0])
             return Answer(verdict=Verdict.VERIFIED, reason=None, radius=radius, margin=margin)
         reason = Reason.TIMEOUT if timed_out else Reason.SOLVER if failed else Reason.LOOSE

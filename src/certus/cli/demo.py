@@ -58,6 +58,7 @@ def demo_command(out: Path = Path("certus-demo"), seed: int = 0) -> None:
     """Train five networks on handwritten digits, certify them every way, attack them, draw a report.
 
     Takes about three minutes on two cores; what is already done in `out` is not done again.
+    Example: certus demo --out certus-demo
 
     Args:
         out: directory for checkpoints, rows and report.html.

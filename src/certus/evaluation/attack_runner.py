@@ -76,7 +76,8 @@ class AttackRunner:
         """Attack each input of x [B, *shape] with label y [B]."""
         start = time.perf_counter()
         with torch.no_grad():
-            prediction = validate.logits(model(x), len(x)).argmax(1).cpu()
+            original = getattr(model, "original", model)  # a Graph is replayed on what it captured
+            prediction = validate.logits(original(x), len(x)).argmax(1).cpu()
         found = self.attack(model, x, y, threat, ids)
         wrong = (prediction != y.cpu()).tolist()
         success = found.success.tolist()

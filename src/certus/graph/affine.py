@@ -153,7 +153,7 @@ class Scale(Affine):
 
     def magnitude(self, *radii: Tensor) -> Tensor:
         """r * |factor| or r / |factor|."""
-        size = self.factor.abs()
+        size = self.factor.to(radii[0]).abs()  # a mask of booleans has no abs
         return radii[0] / size if self.divide else radii[0] * size
 
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:

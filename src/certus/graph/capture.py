@@ -75,6 +75,7 @@ class _Capture:
         self.module, self.exported = module, exported
         self.known: dict[fx.Node, Tensor] = {}
         self.position: dict[fx.Node, int] = {}
+        self.constants: set[fx.Node] = set()  # known not to depend on the input
         self.owner: dict[fx.Node, fx.Node] = {}  # whose memory a view or an in-place result shares
         self.ops: list[tuple[Op, tuple[int, ...], str]] = []
         self.problems: list[str] = []
@@ -109,11 +110,18 @@ class _Capture:
         """Whether a node is a tensor that depends on the network's input."""
         if node in self.position:
             return True
-        return any(self._depends_on_input(n) for n in node.all_input_nodes if not _is_size(n))
+        if node not in self.constants:
+            sources = [n for n in node.all_input_nodes if not _is_size(n)]
+            if any(self._depends_on_input(n) for n in sources):
+                return True
+            self.constants.add(node)
+        return False
 
     def _constant(self, node: fx.Node) -> Tensor | Expression:
         if _is_size(node):
             raise Unsupported("a number that depends on the batch size")
+        if _random(node, set()):
+            raise Unsupported("a constant drawn at random")
         return self.known[node] if node in self.known else Expression(node, self.known)
 
     def _add(self, node: fx.Node) -> None:
@@ -163,6 +171,16 @@ class _Capture:
         if results[0] not in self.position:
             raise ModelError("the model's output does not depend on its input")
         return results[0]
+
+
+def _random(node: fx.Node, seen: set[fx.Node]) -> bool:
+    """Whether a value depends on random draws."""
+    if node in seen:
+        return False
+    seen.add(node)
+    tags = getattr(node.target, "tags", ())
+    own = torch.Tag.nondeterministic_seeded in tags
+    return own or any(_random(n, seen) for n in node.all_input_nodes)
 
 
 # operations whose result can share memory with their input

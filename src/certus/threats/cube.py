@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from certus.core import ArgumentError
 from certus.threats.box import Box, rounded
 
 
@@ -39,6 +40,14 @@ class Cube(Box):
         """Comparison of every coordinate with the limits in float64."""
         low, high = self._limits
         return ((x.double() >= low) & (x.double() <= high)).flatten(1).all(1)
+
+    def region(self, x: Tensor) -> "Cube":
+        """Itself, for the inputs that it was made for: a cube is no threat for others."""
+        if x.shape != self._x.shape or not bool(self.contains(x).all()):
+            raise ArgumentError(
+                "a cube is the region of its own inputs; use Linf(eps) as the threat"
+            )
+        return self
 
     def select(self, index: Tensor) -> "Cube":
         """Some of the cubes."""

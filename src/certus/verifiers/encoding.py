@@ -1,5 +1,6 @@
 """The rows and columns of a mixed-integer program, and how each non-linear operation fills them."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,24 @@ from certus.verifiers.affine_form import AffineForm
 
 # (milp, node position) -> None, adding the node's columns and rows
 encodings = Rules("the MILP encoding")
+
+_SMALL = 1e-7  # a scaled entry below this is taken out of its row
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scaled:
+    """minimise unit * <cost, t> + constant, low <= matrix t <= high; columns = middle + half * t."""
+
+    cost: np.ndarray
+    unit: float
+    constant: float
+    matrix: Any
+    low: np.ndarray
+    high: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    middle: np.ndarray
+    half: np.ndarray
 
 
 class Program:
@@ -64,16 +83,56 @@ class Program:
         flags[self.binaries] = 1
         return flags
 
-    def constraints(self) -> tuple[Any, np.ndarray, np.ndarray]:
-        """The sparse matrix and the limits of its rows."""
+    def scaled(self, cost: np.ndarray) -> Scaled:
+        """The program to minimise <cost, columns>, scaled so that the solver's tolerances mean something.
+
+        Every continuous column becomes middle + half * t with t in [-1, 1], every row is divided by
+        its largest entry. HiGHS ignores entries below 1e-9, so small ones are taken out here and
+        their range is added to the row's limits, which only enlarges the feasible set.
+        """
         from scipy.sparse import csr_array
 
-        sizes = [len(columns) for columns, _ in self._entries]
-        indices = np.concatenate([columns for columns, _ in self._entries])
-        values = np.concatenate([values for _, values in self._entries])
+        lower, upper = np.array(self.lower), np.array(self.upper)
+        middle, half = (lower + upper) / 2, (upper - lower) / 2
+        middle[self.binaries], half[self.binaries] = 0.0, 1.0
+        low, high, indices, values, sizes = [], [], [], [], []
+        for (columns, entries), bottom, top in zip(
+            self._entries, self._low, self._high, strict=True
+        ):
+            shift, moved = entries @ middle[columns], entries * half[columns]
+            unit = max(float(np.abs(moved).max(initial=0.0)), 1e-300)
+            moved = moved / unit
+            small = np.abs(moved) < _SMALL
+            spare = float(np.abs(moved[small]).sum())
+            indices.append(columns[~small])
+            values.append(moved[~small])
+            sizes.append(int((~small).sum()))
+            low.append((bottom - shift) / unit - spare)
+            high.append((top - shift) / unit + spare)
         pointers = np.concatenate([[0], np.cumsum(sizes)])
-        matrix = csr_array((values, indices, pointers), shape=(len(sizes), self.size))
-        return matrix, np.array(self._low), np.array(self._high)
+        matrix = csr_array(
+            (np.concatenate(values), np.concatenate(indices), pointers), (len(sizes), self.size)
+        )
+        goal = cost * half
+        unit = max(float(np.abs(goal).max()), 1e-300)
+        goal = goal / unit
+        small = np.abs(goal) < _SMALL
+        constant = float(cost @ middle) - unit * float(np.abs(goal[small]).sum())
+        limit = np.ones(self.size)
+        bottom_of = -limit
+        bottom_of[self.binaries] = 0.0
+        return Scaled(
+            cost=np.where(small, 0.0, goal),
+            unit=unit,
+            constant=constant,
+            matrix=matrix,
+            low=np.array(low),
+            high=np.array(high),
+            lower=bottom_of,
+            upper=limit,
+            middle=middle,
+            half=half,
+        )
 
 
 class _Row:

@@ -1,6 +1,10 @@
 """Exact verification as a mixed-integer linear program on HiGHS (Tjeng, Xiao and Tedrake 2019)."""
 
+import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +17,12 @@ from certus.bounding.base import State
 from certus.core import UnsupportedError
 from certus.core.numerics import guard
 from certus.graph import Graph
+from certus.graph.op import Elementwise
 from certus.threats import Box, Region
 from certus.verifiers.affine_form import AffineForm, affine_form
-from certus.verifiers.encoding import Program, encodings
+from certus.verifiers.encoding import Program, Scaled, encodings
 
+_DUAL_TOLERANCE = 2e-7  # HiGHS: a reduced cost, times the width 2 of a scaled column
 _TOLERANCE = 1e-6  # HiGHS: feasibility of a row, and distance of a binary from 0 or 1
 
 
@@ -80,21 +86,23 @@ class Milp:
             cost[self.program.columns(node)] += matrix[0].numpy()
         if not self.program.binaries:  # every neuron is stable: the network is affine here
             return Minimum(crown, self._corner(row), False, bool(np.isfinite(crown)))
-        matrix, low, high = self.program.constraints()
+        scaled = self.program.scaled(cost)
         start = time.perf_counter()
-        result = milp(
-            cost,
-            integrality=self.program.integrality(),
-            bounds=Bounds(np.array(self.program.lower), np.array(self.program.upper)),
-            constraints=LinearConstraint(matrix, low, high),
-            options={"time_limit": max(seconds, 0.05), "mip_rel_gap": 1e-4},
-        )
+        with _stdout_to_stderr():
+            result = milp(
+                scaled.cost,
+                integrality=self.program.integrality(),
+                bounds=Bounds(scaled.lower, scaled.upper),
+                constraints=LinearConstraint(scaled.matrix, scaled.low, scaled.high),
+                options={"time_limit": max(seconds, 0.05), "mip_rel_gap": 1e-4},
+            )
         timed_out = time.perf_counter() - start >= seconds
         dual = _dual(result)
         if dual is not None:
-            dual += float(form.offset[0]) - self._slack(form)
+            dual = dual * scaled.unit + scaled.constant + float(form.offset[0])
+            dual -= self._slack(form) + _DUAL_TOLERANCE * scaled.unit * len(cost)
         lower = crown if dual is None else max(crown, dual)
-        return Minimum(lower, self._point(result), timed_out, dual is not None)
+        return Minimum(lower, self._point(result, scaled), timed_out, dual is not None)
 
     def _slack(self, form: AffineForm) -> float:
         """How far the optimum can move when every row is violated by the solver's tolerance.
@@ -111,17 +119,19 @@ class Milp:
             source = self.graph.nodes[position].inputs[0]
             lower, upper = self.state.intervals[source]
             width = float((upper - lower).max())
-            total += float(reach.sum()) * (1 + width)
-            factor = inner_weight(reach, inner.offset.numel())
+            total += float(reach.sum()) * (1 + 2 * width)  # rows are scaled to their largest entry
+            elementwise = isinstance(self.graph.nodes[position].op, Elementwise)
+            factor = reach if elementwise else reach.sum().expand(inner.offset.numel())
             for node, matrix in inner.matrices.items():
                 part = factor @ matrix.abs()
                 weight[node] = weight[node] + part if node in weight else part
         return _TOLERANCE * total
 
-    def _point(self, result: Any) -> Tensor | None:
+    def _point(self, result: Any, scaled: Scaled) -> Tensor | None:
         if result.x is None:
             return None
-        flat = torch.from_numpy(np.asarray(result.x[self.program.columns(0)]))
+        values = scaled.middle + scaled.half * np.asarray(result.x)
+        flat = torch.from_numpy(values[self.program.columns(0)])
         return self.region.project(flat.view(1, *self.graph.input_shape))
 
     def _corner(self, row: Tensor) -> Tensor:
@@ -133,11 +143,17 @@ class Milp:
         return torch.where(gradient > 0, self.region.lower, self.region.upper)
 
 
-def inner_weight(reach: Tensor, inputs: int) -> Tensor:
-    """Weight of each input of a non-linear node from that of its outputs; windows share the largest."""
-    if reach.numel() == inputs:
-        return reach
-    return torch.full((inputs,), float(reach.sum()), dtype=reach.dtype)
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """HiGHS writes remarks of its own to the standard output, where results belong."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _widened(state: State) -> State:

@@ -1,0 +1,62 @@
+"""How far floating-point evaluation may stray from exact arithmetic: a guard for decisions."""
+
+import torch
+from torch import Tensor
+
+from certus.bounding.base import Interval
+from certus.core import Rules
+from certus.graph import Graph
+from certus.graph.activation import MaxPool
+from certus.graph.op import Affine, Elementwise, Shape
+
+# (op, errors of the inputs, magnitudes of the inputs, shapes, unit) -> error of the output
+rules = Rules("the rounding guard")
+
+_STEPS = 8  # roundings that one operation is charged with, relative to its absolute terms
+
+
+def rounding_guard(graph: Graph, intervals: dict[int, Interval], dtype: torch.dtype) -> Tensor:
+    """Per output [B, *out]: the rounding error that is allowed for in the network's value.
+
+    A running error: every operation adds a few units in the last place of the sum of its absolute
+    terms, and passes on the errors of its inputs through absolute weights, so that cancellation
+    (a BatchNorm that subtracts large means, a bias that undoes another) is seen. intervals hold the
+    range of every node in the dtype that they were computed in; dtype is what the network runs in.
+    The worst case of long sums is larger (Higham's gamma_n), so this is a guard and no proof.
+    """
+    unit = _STEPS * torch.finfo(dtype).eps
+    size = {i: torch.maximum(low.abs(), high.abs()) for i, (low, high) in intervals.items()}
+    errors = {0: unit * size[0]}
+    for position, node in enumerate(graph.nodes[1:], start=1):
+        rule = rules[type(node.op)]
+        own, magnitudes = [errors[i] for i in node.inputs], [size[i] for i in node.inputs]
+        errors[position] = rule(node.op, own, magnitudes, graph.shapes(node), unit)
+    return errors[graph.output]
+
+
+@rules.register(Affine)
+def _affine(
+    op: Affine, errors: list[Tensor], sizes: list[Tensor], shapes: list[Shape], unit: float
+) -> Tensor:
+    """|W| e + unit (|W| |x| + |b|)."""
+    terms = op.magnitude(*sizes)
+    offset = op.offset(shapes, sizes[0])
+    if offset is not None:
+        terms = terms + offset.abs()
+    return op.magnitude(*errors) + unit * terms
+
+
+@rules.register(Elementwise)
+def _elementwise(
+    op: Elementwise, errors: list[Tensor], sizes: list[Tensor], shapes: list[Shape], unit: float
+) -> Tensor:
+    """The Lipschitz constant carries the error on; the value itself rounds once."""
+    return op.lipschitz * errors[0] + unit * op.lipschitz * sizes[0]
+
+
+@rules.register(MaxPool)
+def _max_pool(
+    op: MaxPool, errors: list[Tensor], sizes: list[Tensor], shapes: list[Shape], unit: float
+) -> Tensor:
+    """The largest error of a window."""
+    return op.forward(errors[0])

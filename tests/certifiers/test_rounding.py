@@ -1,0 +1,83 @@
+"""Certificates where floating point matters: cancellation, ties, and badly scaled programs."""
+
+import pytest
+import torch
+from torch import nn
+
+import certus
+
+
+def cancelling(seed):
+    """A BatchNorm that subtracts large means: rounding is far above the logits' own precision."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        net[0].bias.uniform_(100, 200)
+        for _ in range(60):
+            net.train()(torch.rand(256, 2))
+    return net.eval()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cancellation_is_not_certified_beyond_what_an_attack_leaves(seed):
+    net = cancelling(seed)
+    graph, x = certus.trace(net, torch.rand(1, 2)), torch.rand(32, 2)
+    with torch.no_grad():
+        y = net(x).argmax(1)
+    low, high = torch.zeros(32), torch.ones(32)
+    for _ in range(16):  # the largest eps that is certified, for each input
+        middle = (low + high) / 2
+        proven = certus.certify(graph, x, y, certus.Linf(middle, clip=None), "crown").certified
+        low, high = torch.where(proven, middle, low), torch.where(proven, high, middle)
+    assert float(low.max()) > 0
+    found = certus.attack(graph, x, y, certus.Linf(low, clip=None), steps=60, restarts=4)
+    assert not bool(found.success.any())
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown", "milp", "auto", "lipschitz"])
+def test_a_margin_that_rounds_away_is_not_certified(method):
+    net = nn.Sequential(nn.Linear(1, 2)).eval()
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+        net[0].bias.copy_(torch.tensor([1e-9, 0.0]))
+    found = certus.certify(net, torch.tensor([[0.5]]), torch.tensor([0]), certus.Linf(0.1), method)
+    assert not bool(found.certified.any())
+
+
+@pytest.mark.parametrize("scale", [1e8, 1e9])
+def test_milp_survives_small_weights_on_a_wide_box(scale):
+    """HiGHS ignores entries below 1e-9; unscaled, a quarter of these certificates were false."""
+    for seed in range(4):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 2)).double().eval()
+        with torch.no_grad():
+            net[0].weight.div_(scale)
+        x = torch.rand(8, 2).double() * scale
+        threat = certus.Linf(0.3 * scale, clip=None)
+        y = net(x).argmax(1)
+        found = certus.certify(net, x, y, threat, "milp", timeout=5.0)
+        broken = certus.attack(net, x, y, threat, steps=60, restarts=6).success
+        assert not bool((found.certified & broken).any())
+
+
+def test_a_model_that_changed_since_it_was_traced_is_refused():
+    net = nn.Sequential(nn.Linear(2, 2)).eval()
+    x, y = torch.rand(3, 2), torch.zeros(3, dtype=torch.long)
+    graph = certus.trace(net, x)
+    net[0].weight = nn.Parameter(torch.randn(2, 2) * 5)  # a new tensor: the graph holds the old one
+    with pytest.raises(certus.ModelError, match="changed since it was traced"):
+        certus.certify(graph, x, y, certus.Linf(0.1), "ibp")
+    graph = certus.trace(net, x)
+    net.train()
+    with pytest.raises(certus.ModelError, match="training mode"):
+        certus.certify(graph, x, y, certus.Linf(0.1), "ibp")
+
+
+def test_an_attack_in_a_ready_region_stays_inside_it():
+    net = nn.Sequential(nn.Linear(6, 3)).eval()
+    x = torch.rand(40, 6)
+    with torch.no_grad():
+        y = net(x).argmax(1)
+    region = certus.Linf(0.3).region(x)
+    found = certus.attack(net, x, y, region)
+    assert bool(found.success.any()) and bool(region.contains(found.inputs).all())
