@@ -86,6 +86,8 @@ class Milp:
             cost[self.program.columns(node)] += matrix[0].numpy()
         if not self.program.binaries:  # every neuron is stable: the network is affine here
             return Minimum(crown, self._corner(row), False, bool(np.isfinite(crown)))
+        if seconds <= 0:
+            return Minimum(crown, None, True, False)
         scaled = self.program.scaled(cost)
         start = time.perf_counter()
         with _stdout_to_stderr():
@@ -94,7 +96,7 @@ class Milp:
                 integrality=self.program.integrality(),
                 bounds=Bounds(scaled.lower, scaled.upper),
                 constraints=LinearConstraint(scaled.matrix, scaled.low, scaled.high),
-                options={"time_limit": max(seconds, 0.05), "mip_rel_gap": 1e-4},
+                options={"time_limit": seconds, "mip_rel_gap": 1e-4},
             )
         timed_out = time.perf_counter() - start >= seconds
         dual = _dual(result)
