@@ -36,12 +36,12 @@ STORY = {
         l2=("crown", "lipschitz"),
     ),
     "ibp": Chapter(
-        what=Fit(net="cnn-small", recipe="ibp", strength=0.12, epochs=150),
+        what=Fit(net="cnn-small", recipe="ibp", strength=0.12, epochs=120),
         linf=("ibp", "crown", "milp"),
         l2=("lipschitz",),
     ),
     "lipschitz": Chapter(
-        what=Fit(net="lipschitz-mlp", recipe="lipschitz", epochs=75),
+        what=Fit(net="lipschitz-mlp", recipe="lipschitz", epochs=40),
         linf=("ibp", "crown", "lipschitz"),
         l2=("crown", "lipschitz"),
     ),
