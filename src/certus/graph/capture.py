@@ -1,7 +1,11 @@
 """From an nn.Module to a Graph by torch.export; parameters stay the module's own tensors."""
 
+import io
+import logging
 import operator
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -60,12 +64,25 @@ def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
                 f"the model fails on an input {tuple(two.shape)}: {_line(error)}"
             ) from error
     try:
-        return torch.export.export(module, (two,), dynamic_shapes=(batch,))
+        with _quiet():
+            return torch.export.export(module, (two,), dynamic_shapes=(batch,))
     except Exception as error:
         raise ModelError(
             "torch.export cannot capture the model (control flow on values, a fixed batch size, or "
             f"Python side effects): {_line(error)}"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export writes pages about a failure, which the one line of the error stands for."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _Capture:
