@@ -1,5 +1,6 @@
 """Activations and max pooling: monotone operations, with the facts that relaxations rest on."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -60,9 +61,9 @@ class Clamp(Elementwise):
 class SShaped(Elementwise):
     """Promise: differentiable, convex for x <= 0 and concave for x >= 0, strictly increasing."""
 
+    @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:
         """f'(x), elementwise; no default is sound, so every leaf writes its own."""
-        raise NotImplementedError(type(self).__name__)
 
 
 @dataclass(frozen=True, eq=False)
