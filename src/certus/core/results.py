@@ -28,7 +28,8 @@ class AttackResult:
     """What an attack found, already re-checked by the sealed entry of `Attack`.
 
     inputs [B, *shape] lie in the region; success [B] says where the original model gives another
-    class than the label on them; margin [B] is z_y - max_j z_j there (negative where success).
+    class than the label on them; margin [B] is z_y - max_j z_j there (at most 0 where success: a tie
+    breaks the claim z_y > z_j).
     """
 
     inputs: Tensor
