@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from certus.bounding.interval import rules
+from certus.relax import intervals as rules
 from certus.core import UnsupportedError
 from certus.graph import affine, structural
 from certus.graph.activation import MaxPool, Relu
@@ -149,7 +149,7 @@ def test_every_operation_has_an_interval_rule_and_a_relaxation():
 
 
 def test_rules_sit_only_on_classes_that_state_the_property():
-    assert set(rules) == {Affine, Monotone}
+    assert set(rules) == {Affine, Monotone, Elementwise}
     assert Monotone not in relaxations and Elementwise not in relaxations
 
 

@@ -42,8 +42,8 @@ def intervals(dtype):
 def lines(relaxation, x):
     """The lower and the upper line at x, by pulling back +1 and -1."""
     one = torch.ones_like(relaxation.upper_slope)[None, None]
-    slope, offset = relaxation.pull(one)
-    negative, minus = relaxation.pull(-one)
+    (slope,), offset = relaxation.pull(one)
+    (negative,), minus = relaxation.pull(-one)
     del offset, minus  # sums over elements; the elementwise offsets are fields
     low = 0.0 if relaxation.lower_offset is None else relaxation.lower_offset
     return slope[0, 0] * x + low, -negative[0, 0] * x + relaxation.upper_offset
@@ -54,7 +54,7 @@ def lines(relaxation, x):
 def test_the_lines_dominate_on_a_grid(name, dtype, tolerance):
     op = ACTIVATIONS[name]
     lower, upper = intervals(dtype)
-    relaxation = relaxations[type(op)](op, lower, upper)
+    relaxation = relaxations[type(op)](op, (lower, upper))
     shares = torch.linspace(0, 1, GRID, dtype=dtype)
     size = torch.maximum(lower.abs(), upper.abs()).clamp(min=1.0)
     for share in shares:
@@ -75,7 +75,7 @@ def test_the_lines_are_tight_where_the_function_is_a_line(name):
     """On an interval without width both lines meet the function, so eps = 0 is exact."""
     op = ACTIVATIONS[name]
     x = torch.cat([torch.linspace(-8, 8, 321), torch.tensor([0.0, 1e3, -1e3])]).double()
-    below, above = lines(relaxations[type(op)](op, x, x), x)
+    below, above = lines(relaxations[type(op)](op, (x, x)), x)
     assert torch.allclose(below, op.forward(x), atol=1e-9)
     assert torch.allclose(above, op.forward(x), atol=1e-9)
 
@@ -87,7 +87,7 @@ def test_the_lines_are_not_vacuous(name):
     centre = torch.linspace(-4, 4, 81).double()
     gaps = []
     for half in (0.4, 0.04):
-        relaxation = relaxations[type(op)](op, centre - half, centre + half)
+        relaxation = relaxations[type(op)](op, (centre - half, centre + half))
         below, above = lines(relaxation, centre)
         gaps.append(float((above - below).max()))
     assert gaps[0] <= 0.5 and gaps[1] <= gaps[0] / 5
@@ -96,7 +96,7 @@ def test_the_lines_are_not_vacuous(name):
 def test_relu_by_hand():
     """[-1, 3]: chord 3/4 x + 3/4, lower slope 1; [-3, 1]: lower slope 0."""
     low, high = torch.tensor([-1.0, -3.0, -2.0, 1.0]), torch.tensor([3.0, 1.0, -1.0, 2.0])
-    found = relaxations[Relu](Relu(), low, high)
+    found = relaxations[Relu](Relu(), (low, high))
     assert found.upper_slope.tolist() == [0.75, 0.25, 0.0, 1.0]
     assert found.upper_offset.tolist() == [0.75, 0.75, 0.0, 0.0]
     assert found.lower_slope.tolist() == [1.0, 0.0, 0.0, 1.0]
@@ -127,9 +127,9 @@ def test_nan_and_infinite_intervals_never_give_a_usable_bound(name, bad):
     """NaN poisons both lines; an infinite end may only widen."""
     op = ACTIVATIONS[name]
     low, high = torch.tensor([[-1.0, -1.0]]).double(), torch.tensor([[2.0, bad]]).double()
-    relaxation = relaxations[type(op)](op, low, high)
+    relaxation = relaxations[type(op)](op, (low, high))
     for rows in (torch.ones(1, 1, 2).double(), -torch.ones(1, 1, 2).double()):
-        slopes, offset = relaxation.pull(rows)
+        (slopes,), offset = relaxation.pull(rows)
         x = torch.tensor([0.5, 1e6 if bad == float("inf") else 0.5]).double()
         bound = (slopes[0, 0] * x).sum() + offset[0, 0]
         value = (rows[0, 0] * op.forward(x)).sum()
@@ -172,10 +172,10 @@ def test_the_planes_of_pooling_dominate(name, scale):
     op, size = POOLS[name]
     lower = torch.randn(2, 3, *size).double()
     upper = lower + scale * torch.rand(2, 3, *size).double()
-    relaxation = relaxations[MaxPool](op, lower, upper)
+    relaxation = relaxations[MaxPool](op, (lower, upper))
     rows = torch.randn(4, 2, *op.forward(lower).shape[1:]).double()
-    slopes, offset = relaxation.pull(rows)
-    shared, base = relaxation.pull(rows[:, :1])
+    (slopes,), offset = relaxation.pull(rows)
+    (shared,), base = relaxation.pull(rows[:, :1])
     assert slopes.shape == (4, 2, 3, *size) and shared.shape == slopes.shape
     assert torch.allclose(shared[:, 0], slopes[:, 0]) and torch.allclose(base[:, 0], offset[:, 0])
     for k in range(80):

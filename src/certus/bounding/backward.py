@@ -29,7 +29,8 @@ def lower_bound(state: State, start: int, rows: Tensor) -> Tensor:
             part = pull_affine(graph, node, held, pending)
         elif position in state.relaxations:
             pulled, part = state.relaxations[position].pull(held)
-            _add(pending, node.inputs[0], pulled)
+            for source, part_of in zip(node.inputs, pulled, strict=True):
+                _add(pending, source, part_of)
         else:
             lower, upper = state.intervals[position]
             part = inner(held.clamp(min=0), lower) + inner(held.clamp(max=0), upper)

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from certus.core import ArgumentError, Bounds
 from certus.graph import Graph
+from certus.relax import Interval as Interval
 from certus.relax import Relaxation
 from certus.threats import Region
-
-Interval = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)

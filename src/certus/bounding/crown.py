@@ -8,7 +8,7 @@ from torch import Tensor
 from certus.bounding.backward import lower_bound
 from certus.bounding.base import BoundMethod, Interval, State
 from certus.bounding.interval import IBP, step
-from certus.core import Bounds, UnsupportedError
+from certus.core import Bounds
 from certus.core.numerics import sound
 from certus.core.validate import count
 from certus.graph import Graph, Node
@@ -44,7 +44,7 @@ class Crown(BoundMethod):
         if self.intermediate is not None:
             state = self.intermediate.prepare(graph, region)
             lines = {
-                position: relaxations[type(node.op)](node.op, *state.intervals[_single(node)])
+                position: relaxations[type(node.op)](node.op, *[state.intervals[i] for i in node.inputs])
                 for position, node in enumerate(graph.nodes)
                 if position > 0 and not isinstance(node.op, Affine)
             }
@@ -52,12 +52,14 @@ class Crown(BoundMethod):
         state = State(graph, region, {0: (region.lower, region.upper)}, {})
         for position, node in enumerate(graph.nodes[1:], start=1):
             if not isinstance(node.op, Affine):
-                source = _single(node)
-                if not _exact(graph, region, source):
-                    undecided = _undecided(graph, source, state.intervals[source])
-                    state.intervals[source] = self._tighten(state, source, undecided)
+                for source in node.inputs:
+                    if not _exact(graph, region, source):
+                        undecided = _undecided(graph, source, state.intervals[source])
+                        state.intervals[source] = self._tighten(state, source, undecided)
                 rule = relaxations[type(node.op)]
-                state.relaxations[position] = rule(node.op, *state.intervals[source])
+                state.relaxations[position] = rule(
+                    node.op, *[state.intervals[source] for source in node.inputs]
+                )
             state.intervals[position] = step(node, state.intervals)
         return state
 
@@ -101,13 +103,6 @@ class Crown(BoundMethod):
 def crown_ibp(memory: int = 2**29) -> Crown:
     """CROWN-IBP: inner intervals by interval arithmetic, one backward pass for the output."""
     return Crown(intermediate=IBP(), memory=memory)
-
-
-def _single(node: Node) -> int:
-    """The one input of a non-linear node; relaxations of several are refused, not guessed."""
-    if len(node.inputs) != 1:
-        raise UnsupportedError(f"CROWN has no relaxation of {node.op.name} with several inputs")
-    return node.inputs[0]
 
 
 def _uncross(lower: Tensor, upper: Tensor) -> Interval:

@@ -6,33 +6,16 @@ from torch import Tensor
 
 from certus.bounding.backward import lower_bound
 from certus.bounding.base import BoundMethod, Interval, State
-from certus.core import Bounds, Rules
+from certus.core import Bounds
 from certus.graph import Graph
 from certus.graph.graph import Node
-from certus.graph.op import Affine, Monotone
+from certus.relax import intervals as interval_rules
 from certus.threats import Region
-
-# (op, intervals of the inputs) -> interval of the output
-rules = Rules("interval arithmetic")
-
-
-@rules.register(Affine)
-def affine(op: Affine, *inputs: Interval) -> Interval:
-    """W c + b -+ |W| r for centre c and radius r."""
-    middle = op.forward(*[(low + high) / 2 for low, high in inputs])
-    radius = op.magnitude(*[(high - low) / 2 for low, high in inputs])
-    return middle - radius, middle + radius
-
-
-@rules.register(Monotone)
-def monotone(op: Monotone, *inputs: Interval) -> Interval:
-    """f(l), f(u): sound for a function that is non-decreasing in every coordinate."""
-    return op.forward(*[low for low, _ in inputs]), op.forward(*[high for _, high in inputs])
 
 
 def step(node: Node, intervals: dict[int, Interval]) -> Interval:
     """The interval of one node from those of its inputs."""
-    return rules[type(node.op)](node.op, *[intervals[i] for i in node.inputs])
+    return interval_rules[type(node.op)](node.op, *[intervals[i] for i in node.inputs])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from certus.graph import Graph
 from certus.graph.activation import MaxPool
 from certus.graph.op import Affine, Elementwise, Shape
 
-# (op, errors of the inputs, magnitudes of the inputs, shapes, unit) -> error of the output
+# (op, errors of the inputs, intervals of the inputs, shapes, unit) -> error of the output
 rules = Rules("the rounding guard")
 
 _STEPS = 8  # roundings that one operation is charged with, relative to its absolute terms
@@ -25,22 +25,26 @@ def rounding_guard(graph: Graph, intervals: dict[int, Interval], dtype: torch.dt
     The worst case of long sums is larger (Higham's gamma_n), so this is a guard and no proof.
     """
     unit = _STEPS * torch.finfo(dtype).eps
-    size = {i: torch.maximum(low.abs(), high.abs()) for i, (low, high) in intervals.items()}
-    errors = {0: unit * size[0]}
+    errors = {0: unit * size(intervals[0])}
     for position, node in enumerate(graph.nodes[1:], start=1):
         rule = rules[type(node.op)]
-        own, magnitudes = [errors[i] for i in node.inputs], [size[i] for i in node.inputs]
-        errors[position] = rule(node.op, own, magnitudes, graph.shapes(node), unit)
+        own, ranges = [errors[i] for i in node.inputs], [intervals[i] for i in node.inputs]
+        errors[position] = rule(node.op, own, ranges, graph.shapes(node), unit)
     return errors[graph.output]
+
+
+def size(interval: Interval) -> Tensor:
+    """The largest absolute value."""
+    return torch.maximum(interval[0].abs(), interval[1].abs())
 
 
 @rules.register(Affine)
 def _affine(
-    op: Affine, errors: list[Tensor], sizes: list[Tensor], shapes: list[Shape], unit: float
+    op: Affine, errors: list[Tensor], ranges: list[Interval], shapes: list[Shape], unit: float
 ) -> Tensor:
     """|W| e + unit (|W| |x| + |b|)."""
-    terms = op.magnitude(*sizes)
-    offset = op.offset(shapes, sizes[0])
+    terms = op.magnitude(*[size(interval) for interval in ranges])
+    offset = op.offset(shapes, terms)
     if offset is not None:
         terms = terms + offset.abs()
     return op.magnitude(*errors) + unit * terms
@@ -48,15 +52,16 @@ def _affine(
 
 @rules.register(Elementwise)
 def _elementwise(
-    op: Elementwise, errors: list[Tensor], sizes: list[Tensor], shapes: list[Shape], unit: float
+    op: Elementwise, errors: list[Tensor], ranges: list[Interval], shapes: list[Shape], unit: float
 ) -> Tensor:
-    """The Lipschitz constant carries the error on; the value itself rounds once."""
-    return op.lipschitz * errors[0] + unit * op.lipschitz * sizes[0]
+    """The steepest slope in reach carries the error on; the value itself rounds once."""
+    lower, upper = ranges[0][0] - errors[0], ranges[0][1] + errors[0]
+    return size(op.slopes(lower, upper)) * errors[0] + unit * size(op.image(lower, upper))
 
 
 @rules.register(MaxPool)
 def _max_pool(
-    op: MaxPool, errors: list[Tensor], sizes: list[Tensor], shapes: list[Shape], unit: float
+    op: MaxPool, errors: list[Tensor], ranges: list[Interval], shapes: list[Shape], unit: float
 ) -> Tensor:
     """The largest error of a window."""
     return op.forward(errors[0])

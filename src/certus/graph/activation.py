@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from certus.graph.op import Elementwise, Monotone
+from certus.graph.op import Increasing, Monotone
 
 
 @dataclass(frozen=True, eq=False)
-class Relu(Elementwise):
+class Relu(Increasing):
     """max(x, 0): convex, slopes 0 and 1."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class Relu(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class LeakyRelu(Elementwise):
+class LeakyRelu(Increasing):
     """x where x > 0, else slope * x, with 0 <= slope <= 1: convex."""
 
     slope: float
@@ -41,7 +41,7 @@ class LeakyRelu(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class Clamp(Elementwise):
+class Clamp(Increasing):
     """min(max(x, low), high) with finite low < high (HardTanh, ReLU6): convex, then concave."""
 
     low: float
@@ -58,7 +58,7 @@ class Clamp(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class SShaped(Elementwise):
+class SShaped(Increasing):
     """Promise: differentiable, convex for x <= 0 and concave for x >= 0, strictly increasing."""
 
     @abstractmethod

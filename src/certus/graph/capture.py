@@ -17,8 +17,8 @@ from certus.core.random import generator
 from certus.core.validate import inputs as check_inputs
 from certus.graph.builders import BUILDERS, Arguments, Unsupported, fixed_shape
 from certus.graph.expression import Expression
-from certus.graph.graph import Graph, build
-from certus.graph.op import Op
+from certus.graph.builder import Builder
+from certus.graph.graph import Graph
 from certus.graph.structural import Expand, Pad, Permute, Reshape, Select, Slice
 
 
@@ -94,20 +94,19 @@ class _Capture:
         self.position: dict[fx.Node, int] = {}
         self.constants: set[fx.Node] = set()  # known not to depend on the input
         self.owner: dict[fx.Node, fx.Node] = {}  # whose memory a view or an in-place result shares
-        self.ops: list[tuple[Op, tuple[int, ...], str]] = []
+        self.builder: Builder
         self.problems: list[str] = []
 
     def graph(self, example: Tensor) -> Graph:
         self._placeholders()
+        self.builder = Builder(tuple(example.shape[1:]), example)
         for node in self.exported.graph.nodes:
             if node.op == "call_function" and not _is_size(node) and self._depends_on_input(node):
                 self._add(node)
         if self.problems:
             listing = "; ".join(dict.fromkeys(self.problems))
             raise UnsupportedError(f"the model uses operations without a bound rule: {listing}")
-        result = self._result()
-        graph = build(self.ops, tuple(example.shape[1:]), self.module, example)
-        return Graph(graph.nodes, self.position[result], self.module)
+        return self.builder.finish(self.position[self._result()], self.module)
 
     def _placeholders(self) -> None:
         signature = self.exported.graph_signature
@@ -160,8 +159,9 @@ class _Capture:
             self.owner[node] = self.owner.get(built, built)
             return
         op, data = built
-        self.ops.append((op, tuple(self.position[d] for d in data), _where(node)))
-        self.position[node] = len(self.ops)
+        if not self.problems:  # after a problem, positions and shapes no longer mean anything
+            places = [self.position[d] for d in data]
+            self.position[node] = self.builder.add(op, *places, source=_where(node))
         if _in_place(node):
             self._overwrite(node, data[0])
         elif isinstance(op, _MAY_ALIAS) and target != "aten.clone.default":

@@ -1,6 +1,6 @@
 """Graph: a network as a list of operations in order of evaluation, with its parameters live."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from certus.core.fingerprint import fingerprint
 from certus.graph.expression import Expression
-from certus.graph.op import Input, Op, Shape, tensors_of
+from certus.graph.op import Op, Shape, tensors_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class Graph:
         """This graph with parameters that are computed from other parameters evaluated now."""
         if not any(_expressions(node.op) for node in self.nodes):
             return self
-        return replace(self, nodes=tuple(_resolve(node) for node in self.nodes))
+        return replace(self, nodes=tuple(replace(node, op=resolved(node.op)) for node in self.nodes))
 
     def cast(self, dtype: torch.dtype) -> "Graph":
         """A copy in another precision; its parameters are copies too and no longer live."""
@@ -103,6 +103,10 @@ class Graph:
             if own:
                 ops[position] = replace(node.op, **{n: t.detach().to(dtype) for n, t in own})
         return resolved.substituted(ops)
+
+    def upto(self, position: int) -> "Graph":
+        """The part that computes one node, whose value becomes the output."""
+        return replace(self, nodes=self.nodes[: position + 1], output=position)
 
     def substituted(self, ops: dict[int, Op]) -> "Graph":
         """A copy in which some nodes have another operation of the same shape."""
@@ -120,23 +124,6 @@ class Graph:
         return "\n".join(rows)
 
 
-def build(
-    ops: Sequence[tuple[Op, tuple[int, ...], str]],
-    input_shape: Shape,
-    original: Callable[[Tensor], Tensor],
-    like: Tensor,
-) -> Graph:
-    """A graph from operations in order (the first result is position 1); shapes by evaluation."""
-    nodes = [Node(Input(), (), input_shape)]
-    values = [like.new_zeros(1, *input_shape)]
-    with torch.no_grad():
-        for op, inputs, source in ops:
-            resolved = _resolve(Node(op, inputs, ())).op
-            values.append(resolved.forward(*[values[i] for i in inputs]))
-            nodes.append(Node(op, inputs, tuple(values[-1].shape[1:]), source))
-    return Graph(tuple(nodes), len(nodes) - 1, original)
-
-
 def _plain(op: Op) -> dict[str, object]:
     """The settings of an operation that are not tensors: strides, slopes, limits."""
     return {
@@ -150,10 +137,11 @@ def _expressions(op: Op) -> dict[str, Expression]:
     return {name: value for name, value in vars(op).items() if isinstance(value, Expression)}
 
 
-def _resolve(node: Node) -> Node:
-    found = _expressions(node.op)
+def resolved(op: Op) -> Op:
+    """The operation with parameters that are computed from other parameters evaluated now."""
+    found = _expressions(op)
     if not found:
-        return node
-    known = {f.name for f in fields(node.op)}
+        return op
+    known = {f.name for f in fields(op)}
     values = {name: value.evaluate() for name, value in found.items() if name in known}
-    return replace(node, op=replace(node.op, **values))
+    return replace(op, **values)

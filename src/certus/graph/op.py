@@ -75,13 +75,42 @@ class Monotone(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Elementwise(Monotone):
-    """Promise: monotone, and output element i is one function of input element i alone."""
+class Elementwise(Op):
+    """Promise: output element i is one function of input element i alone."""
+
+    @abstractmethod
+    def image(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value on [lower, upper], or outer bounds; NaN outside the domain."""
+
+    @abstractmethod
+    def slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """A range that holds every difference quotient (f(a) - f(b)) / (a - b), a != b in [lower, upper].
+
+        Infinite where there is none; NaN outside the domain.
+        """
 
     @property
-    @abstractmethod
     def lipschitz(self) -> float:
-        """Largest absolute slope of the function."""
+        """Largest absolute slope of the function anywhere; infinity claims nothing."""
+        return float("inf")
+
+
+@dataclass(frozen=True, eq=False)
+class Increasing(Elementwise, Monotone):
+    """Promise: elementwise and non-decreasing."""
+
+    def image(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """f(l), f(u)."""
+        return self.forward(lower), self.forward(upper)
+
+    def slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """0 and the Lipschitz constant."""
+        return torch.zeros_like(lower), torch.full_like(lower, self.lipschitz)
+
+
+@dataclass(frozen=True, eq=False)
+class Bilinear(Op):
+    """Promise: f(x, y) is linear in x for fixed y and linear in y for fixed x."""
 
 
 def tensors_of(op: Op) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from certus.graph.activation import Clamp, LeakyRelu, Relu, SShaped
-from certus.relax.lines import Lines, relaxations
+from certus.relax.lines import Interval, Lines, relaxations
 
 Function = Callable[[Tensor], Tensor]
 _BISECTIONS = 30
@@ -18,27 +18,28 @@ _NARROW = 1e-12  # intervals below this are not divided by: the gradient of the 
 
 
 @relaxations.register(Relu)
-def relu(op: Relu, lower: Tensor, upper: Tensor) -> Lines:
+def relu(op: Relu, interval: Interval) -> Lines:
     """Chord above; below the slope 1 where u >= -l, else 0."""
-    return _hinge(0.0, lower, upper)
+    return _hinge(0.0, *interval)
 
 
 @relaxations.register(LeakyRelu)
-def leaky_relu(op: LeakyRelu, lower: Tensor, upper: Tensor) -> Lines:
+def leaky_relu(op: LeakyRelu, interval: Interval) -> Lines:
     """Chord above; below the slope 1 where u >= -l, else `slope`."""
-    return _hinge(op.slope, lower, upper)
+    return _hinge(op.slope, *interval)
 
 
 @relaxations.register(Clamp)
-def clamp(op: Clamp, lower: Tensor, upper: Tensor) -> Lines:
+def clamp(op: Clamp, interval: Interval) -> Lines:
     """Above: through the left end and the start of the plateau (or the plateau); below by symmetry."""
+    lower, upper = interval
     slope, offset = _plateau(lower, upper, op.low, op.high)
     mirrored, negative = _plateau(-upper, -lower, -op.high, -op.low)
     return Lines(mirrored, -negative, slope, offset)
 
 
 @relaxations.register(SShaped)
-def s_shaped(op: SShaped, lower: Tensor, upper: Tensor) -> Lines:
+def s_shaped(op: SShaped, interval: Interval) -> Lines:
     """Upper line by cases; the lower one from x -> -f(-x), which has the same shape."""
 
     def mirror(x: Tensor) -> Tensor:
@@ -47,6 +48,7 @@ def s_shaped(op: SShaped, lower: Tensor, upper: Tensor) -> Lines:
     def slope_of_mirror(x: Tensor) -> Tensor:
         return op.derivative(-x)
 
+    lower, upper = interval
     slope, offset = _above(op.forward, op.derivative, lower, upper)
     below, negative = _above(mirror, slope_of_mirror, -upper, -lower)
     return Lines(below, -negative, slope, offset)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certus.graph.activation import MaxPool
-from certus.relax.lines import Relaxation, relaxations
+from certus.relax.lines import Interval, Relaxation, relaxations
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Windowed(Relaxation):
     offset: Tensor
     size: tuple[int, int]
 
-    def pull(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def pull(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Spread each coefficient over its window, then add up overlapping windows."""
         r, b, c = rows.shape[0], max(rows.shape[1], self.lower.shape[0]), rows.shape[2]
         flat = rows.reshape(*rows.shape[:3], 1, -1)
@@ -31,16 +31,17 @@ class Windowed(Relaxation):
         columns = spread.reshape(r * b, c, *spread.shape[3:])
         pulled = self.op.scatter(columns, self.size)
         offset = (below.squeeze(3) * self.offset).flatten(2).sum(2)
-        return pulled.view(r, b, *pulled.shape[1:]), offset
+        return (pulled.view(r, b, *pulled.shape[1:]),), offset
 
 
 @relaxations.register(MaxPool)
-def max_pool(op: MaxPool, lower: Tensor, upper: Tensor) -> Windowed:
+def max_pool(op: MaxPool, interval: Interval) -> Windowed:
     """Below: the element with the largest lower bound L. Above: the better of two at the midpoint,
 
     the constant max_i u_i, or L + sum_i chord of relu(x_i - L) on [l_i, u_i]. The second holds since
     max_i x_i >= L, so max_i x_i = L + max_i relu(x_i - L) <= L + sum_i relu(x_i - L).
     """
+    lower, upper = interval
     low = op.windows(lower, float("-inf"))
     high = op.windows(upper, float("-inf"))
     floor, best = low.max(2, keepdim=True)
