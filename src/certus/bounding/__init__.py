@@ -6,5 +6,9 @@ from certus.bounding.combine import Chunked as Chunked
 from certus.bounding.combine import Tightest as Tightest
 from certus.bounding.crown import Crown as Crown
 from certus.bounding.crown import crown_ibp as crown_ibp
+from certus.bounding.forward import Forward as Forward
 from certus.bounding.interval import IBP as IBP
 from certus.bounding.rounding import rounding_guard as rounding_guard
+from certus.bounding.slopes import DEEPPOLY as DEEPPOLY
+from certus.bounding.slopes import FAST_LIN as FAST_LIN
+from certus.bounding.zonotope import DeepZ as DeepZ

@@ -1,11 +1,23 @@
 """The reverse walk: push linear functionals from a node back to the input, concretise there."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
 from torch import Tensor
 
+from certus.bounding import windows
 from certus.bounding.base import State
+from certus.bounding.windows import Windows
+from certus.core import Bounds
 from certus.graph.graph import Graph, Node
 from certus.graph.op import Affine, Input
+from certus.relax import Lines
+from certus.threats import Region
 from certus.threats.box import inner
+
+Rows = Tensor | Windows  # [R, B or 1, *shape], or windows [S, N]
+Pick = slice | Tensor  # some of the inputs, with repetitions
 
 
 def lower_bound(state: State, start: int, rows: Tensor) -> Tensor:
@@ -15,48 +27,182 @@ def lower_bound(state: State, start: int, rows: Tensor) -> Tensor:
     the state has one; elsewhere the walk stops there and uses the node's interval.
     Source: Zhang et al. 2018, section 3 (CROWN), on a general graph.
     """
-    graph = state.graph
-    pending: dict[int, Tensor] = {start: rows}
+    return Walk(state, both=False).run(start, rows)
+
+
+def both_bounds(state: State, start: int, rows: Rows, pick: slice | None = None) -> Bounds:
+    """Lower and upper bounds [R, B] in one walk; with `pick`, of those inputs of the state.
+
+    Windows [1, N] bring their own inputs; their result is [1, N].
+    """
+    low, high = Walk(state, both=True, pick=pick).run(start, rows).chunk(2)
+    if isinstance(rows, Windows):
+        low, high = low.reshape(1, -1), high.reshape(1, -1)
+    return Bounds(low, -high)
+
+
+@dataclass(eq=False)
+class Walk:
+    """One walk from a node to the input; rows are all windows at first, or whole maps throughout.
+
+    both: at the first non-linear node rows are joined by their negatives, so that the second half
+    of the result is the lower bound of the negatives. pick: which inputs of the state the batch
+    dimension of the rows stands for; None for all of them, in order.
+    """
+
+    state: State
+    both: bool
+    pick: Pick | None = None
+    pending: dict[int, Rows] = field(default_factory=dict)
     total: Tensor | None = None
-    for position in range(start, -1, -1):
-        held = pending.pop(position, None)
-        if held is None:
-            continue
-        node = graph.nodes[position]
+    doubled: bool = False
+    small: bool = False  # rows are windows
+    single: bool = False  # and all belong to one input
+
+    def run(self, start: int, rows: Rows) -> Tensor:
+        """Lower bounds [R, B], or [2 R, B] for both."""
+        if isinstance(rows, Windows):
+            self.small, self.pick = True, rows.batch
+            self.single = bool(rows.batch[0] == rows.batch[-1])
+        self._send([start], [rows])
+        for position in range(start, -1, -1):
+            if position not in self.pending:
+                continue
+            node = self.state.graph.nodes[position]
+            if not isinstance(node.op, Affine):
+                self._double()
+            if self.small and not self._stays_small(position, node):
+                self._leave_windows()
+            self._step(position, node, self.pending.pop(position))
+        self._double()  # where nothing depended on the input
+        assert self.total is not None, "a walk always ends at the input or at an interval"
+        return self.total.expand(-1, self._batch())
+
+    def _step(self, position: int, node: Node, rows: Rows) -> None:
+        pulled: Sequence[Rows] = ()
         if isinstance(node.op, Input):
-            part: Tensor | None = state.region.linear_range(held)[0]
+            part: Tensor | None = self._concretise(node, rows)
         elif isinstance(node.op, Affine):
-            part = pull_affine(graph, node, held, pending)
-        elif position in state.relaxations:
-            pulled, part = state.relaxations[position].pull(held)
-            for source, part_of in zip(node.inputs, pulled, strict=True):
-                _add(pending, source, part_of)
+            pull = windows.pull_affine if isinstance(rows, Windows) else pull_affine
+            pulled, part = pull(self.state.graph, node, rows)  # type: ignore[arg-type]
+        elif position not in self.state.relaxations:
+            part = self._stop(position, rows)
         else:
-            lower, upper = state.intervals[position]
-            part = inner(held.clamp(min=0), lower) + inner(held.clamp(max=0), upper)
-        total = part if total is None else total if part is None else total + part
-    assert total is not None, "a walk always ends at the input or at an interval"
-    batch = len(state.region)
-    return total.expand(-1, batch)
+            pulled, part = self._relax(position, rows)
+        if part is not None:
+            self.total = part if self.total is None else self.total + part
+        self._send(node.inputs, pulled)
+
+    def _send(self, positions: Sequence[int], parts: Sequence[Rows]) -> None:
+        """Add rows to what these nodes have got already."""
+        for position, part in zip(positions, parts, strict=False):
+            held, rows = self.pending.get(position), part
+            if isinstance(held, Windows) and isinstance(rows, Windows):
+                if held.stride != rows.stride:  # the two came by different paces: no common window
+                    self._leave_windows()
+                    held = self.pending[position]
+            if isinstance(rows, Windows) and not self.small:
+                rows = self._whole(position, rows)
+            if isinstance(rows, Tensor) and rows.ndim == 5:
+                rows = _channels_last(rows)
+            self.pending[position] = rows if held is None else held + rows  # type: ignore[operator]
+
+    def _relax(self, position: int, rows: Rows) -> tuple[Sequence[Rows], Tensor]:
+        relaxation = self.state.relaxations[position]
+        if isinstance(rows, Windows):
+            assert isinstance(relaxation, Lines)
+            moved, offset = rows.through(relaxation)
+            return (moved,), offset
+        own = relaxation if self.pick is None else relaxation.select(self.pick)
+        return own.pull(rows)
+
+    def _stop(self, position: int, rows: Rows) -> Tensor:
+        assert isinstance(rows, Tensor)
+        pick = slice(None) if self.pick is None else self.pick
+        lower, upper = (bound[pick] for bound in self.state.intervals[position])
+        return inner(rows.clamp(min=0), lower) + inner(rows.clamp(max=0), upper)
+
+    def _concretise(self, node: Node, rows: Rows) -> Tensor:
+        region = self.state.region
+        if isinstance(rows, Windows):
+            clean = rows.cleaned(node.shape)
+            part = region.picked(clean.gather)
+            assert part is not None
+            return part.linear_range(clean.coefs)[0]
+        if self.pick is None:
+            return region.linear_range(rows)[0]
+        own = region.picked(lambda t: t[self.pick]) or region.select(self._inputs())
+        return own.linear_range(rows)[0]
+
+    def _double(self) -> None:
+        if not self.both or self.doubled:
+            return
+        self.doubled = True
+        for position, rows in self.pending.items():
+            twice = rows.doubled() if isinstance(rows, Windows) else torch.cat([rows, -rows])
+            self.pending[position] = twice
+        if self.total is not None:
+            self.total = torch.cat([self.total, -self.total])
+
+    def _stays_small(self, position: int, node: Node) -> bool:
+        """Whether windows still pay at a node, and have a rule there."""
+        rows = self.pending[position]
+        if not isinstance(rows, Windows) or rows.covers(node.shape):
+            return False
+        if isinstance(node.op, Affine):
+            return windows.able(node, self.state.graph.shapes(node))
+        if isinstance(node.op, Input):
+            return self.state.region.picked(lambda t: t[:0]) is not None
+        return isinstance(self.state.relaxations.get(position), Lines)
+
+    def _leave_windows(self) -> None:
+        """From here on rows of whole maps.
+
+        Rows of one input share its relaxations, [R, 1, *shape]; rows of several are a batch in which
+        every row brings its own, [S, N, *shape].
+        """
+        if not self.small:
+            return
+        self.small = False
+        for position, rows in self.pending.items():
+            assert isinstance(rows, Windows)
+            self.pending[position] = self._whole(position, rows)
+        if self.single:
+            assert isinstance(self.pick, Tensor)
+            first = int(self.pick[0])
+            self.pick = slice(first, first + 1)
+            self.total = None if self.total is None else self.total.reshape(-1, 1)
+
+    def _whole(self, position: int, rows: Windows) -> Tensor:
+        dense = rows.dense(self.state.graph.nodes[position].shape)
+        return _channels_last(dense.flatten(0, 1).unsqueeze(1) if self.single else dense)
+
+    def _inputs(self) -> Tensor:
+        region: Region = self.state.region
+        every = torch.arange(len(region), device=region.center.device)
+        return every if self.pick is None else every[self.pick]
+
+    def _batch(self) -> int:
+        return len(self._inputs()) if self.small or not self.single else 1
 
 
-def pull_affine(
-    graph: Graph, node: Node, rows: Tensor, pending: dict[int, Tensor]
-) -> Tensor | None:
-    """Send rows W_i to every input of an affine node; returns <row, b> as [R, B or 1]."""
+def _channels_last(rows: Tensor) -> Tensor:
+    """Rows of feature maps [R, B, C, H, W] in the layout that convolutions like best."""
+    return rows.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
+def pull_affine(graph: Graph, node: Node, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """Rows times W_i for every input of an affine node, and <row, b> as [R, B or 1]."""
+    op = node.op
+    assert isinstance(op, Affine)
     count, batch = rows.shape[:2]
     shapes = graph.shapes(node)
     flat = rows.reshape(count * batch, *rows.shape[2:])
-    pulled = node.op.transpose(flat, shapes)  # type: ignore[attr-defined]
-    for source, part in zip(node.inputs, pulled, strict=True):
-        _add(pending, source, part.reshape(count, batch, *part.shape[1:]))
-    offset = node.op.offset(shapes, rows)  # type: ignore[attr-defined]
+    pulled = tuple(
+        part.reshape(count, batch, *part.shape[1:]) for part in op.transpose(flat, shapes)
+    )
+    offset = op.offset(shapes, rows)
     if offset is None:
-        return None
-    offset = offset.expand(1, *node.shape).reshape(-1)
-    return (flat.reshape(count * batch, -1) @ offset).view(count, batch)
-
-
-def _add(pending: dict[int, Tensor], position: int, rows: Tensor) -> None:
-    held = pending.get(position)
-    pending[position] = rows if held is None else held + rows
+        return pulled, None
+    part = inner(rows.reshape(count * batch, 1, *node.shape), offset.expand(1, *node.shape))
+    return pulled, part.view(count, batch)

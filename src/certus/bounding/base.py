@@ -43,6 +43,10 @@ class BoundMethod(ABC):
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Bounds [R, B] of <row, output> for rows [R, B, *out] or [R, 1, *out]."""
 
+    def lower(self, state: State, rows: Tensor) -> Tensor:
+        """Lower bounds [R, B] alone, where a method has them cheaper than both."""
+        return self.bound(state, rows).lower
+
     @final
     def __call__(self, graph: Graph, region: Region, spec: Tensor | None = None) -> Bounds:
         """Bounds of the specification, or of every output where it is None.

@@ -1,26 +1,31 @@
 """CROWN: backward linear bounds (Zhang et al. 2018), and CROWN-IBP (Zhang et al. 2020)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from certus.bounding.backward import lower_bound
+from certus.bounding import windows
+from certus.bounding.backward import Walk, both_bounds
 from certus.bounding.base import BoundMethod, Interval, State
+from certus.bounding.budget import elements, widest, widest_window
 from certus.bounding.interval import IBP, step
-from certus.core import Bounds
+from certus.core import Bounds, Rules
 from certus.core.numerics import sound
 from certus.core.validate import count
-from certus.graph import Graph, Node
-from certus.graph.activation import Relu
+from certus.graph import Graph
+from certus.graph.activation import LeakyRelu, Relu
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift
 from certus.graph.op import Affine
 from certus.graph.structural import Pad, Permute, Reshape, Select, Slice
 from certus.relax import relaxations
 from certus.threats import Box, Region
 
-_ELEMENT = 8  # bytes of one coefficient at most (float64)
-_COPIES = 6  # row tensors of one size that are alive at the same time, by measurement
+_ALONE = 64  # rows of an input that are worth a walk of their own
+
+# (flat positions in [B * numel], lower bounds, upper bounds) of some neurons
+Found = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +33,28 @@ class Crown(BoundMethod):
     """Backward bounds with the interval of every inner neuron taken from `intermediate`.
 
     intermediate None: from CROWN itself, node by node, intersected with interval arithmetic.
-    intermediate IBP(): CROWN-IBP, one backward pass in all. memory: bytes that the rows of one
-    backward pass over inner neurons may take; more neurons than fit are done in several passes.
+    intermediate IBP(): CROWN-IBP, one backward pass in all. slopes: the table of relaxations.
+    memory: bytes that the rows of one backward pass may take, None for half of what is free; what
+    does not fit is done in pieces.
     """
 
     intermediate: BoundMethod | None = None
-    memory: int = 2**29
+    slopes: Rules = relaxations
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         """Validate."""
-        count(self.memory, "memory")
+        if self.memory is not None:
+            count(self.memory, "memory")
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """Intervals and relaxations of the inner nodes."""
         if self.intermediate is not None:
             state = self.intermediate.prepare(graph, region)
             lines = {
-                position: relaxations[type(node.op)](node.op, *[state.intervals[i] for i in node.inputs])
+                position: self.slopes[type(node.op)](
+                    node.op, *[state.intervals[i] for i in node.inputs]
+                )
                 for position, node in enumerate(graph.nodes)
                 if position > 0 and not isinstance(node.op, Affine)
             }
@@ -52,11 +62,9 @@ class Crown(BoundMethod):
         state = State(graph, region, {0: (region.lower, region.upper)}, {})
         for position, node in enumerate(graph.nodes[1:], start=1):
             if not isinstance(node.op, Affine):
-                for source in node.inputs:
-                    if not _exact(graph, region, source):
-                        undecided = _undecided(graph, source, state.intervals[source])
-                        state.intervals[source] = self._tighten(state, source, undecided)
-                rule = relaxations[type(node.op)]
+                for source in dict.fromkeys(node.inputs):
+                    state.intervals[source] = self._tighten(state, source)
+                rule = self.slopes[type(node.op)]
                 state.relaxations[position] = rule(
                     node.op, *[state.intervals[source] for source in node.inputs]
                 )
@@ -64,45 +72,111 @@ class Crown(BoundMethod):
         return state
 
     def bound(self, state: State, rows: Tensor) -> Bounds:
-        """One backward pass each for the lower and the upper bounds."""
-        output = state.graph.output
-        return Bounds(lower_bound(state, output, rows), -lower_bound(state, output, -rows))
+        """Lower and upper bounds in one backward pass."""
+        found = self._walk(state, rows, both=True)
+        low, high = found.chunk(2)
+        return Bounds(low, -high)
 
-    def _tighten(self, state: State, position: int, undecided: Tensor) -> Interval:
-        """The node's interval, met with CROWN's bounds of the undecided neurons [B, numel]."""
-        lower, upper = (bound.flatten(1) for bound in state.intervals[position])
-        most = int(undecided.sum(1).max())
-        if most == 0:
-            return state.intervals[position]
-        # each input has its own list of neurons; shorter lists end in decided neurons, left as they are
-        order = undecided.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
-        widest = max(node.numel for node in state.graph.nodes[: position + 1])
-        room = max(1, self.memory // (_ELEMENT * _COPIES * widest * len(order)))
-        for chosen in order.split(room, dim=1):
-            low, high = self._neurons(state, position, chosen)
-            wanted = undecided.gather(1, chosen)
-            old = lower.gather(1, chosen), upper.gather(1, chosen)
-            low = torch.where(wanted, torch.maximum(old[0], low), old[0])
-            high = torch.where(wanted, torch.minimum(old[1], high), old[1])
-            lower, upper = lower.scatter(1, chosen, low), upper.scatter(1, chosen, high)
-        shape = state.intervals[position][0].shape
+    def lower(self, state: State, rows: Tensor) -> Tensor:
+        """Lower bounds alone, at half the price."""
+        return self._walk(state, rows, both=False)
+
+    def _walk(self, state: State, rows: Tensor, both: bool) -> Tensor:
+        output = state.graph.output
+        room = self._room(state, rows) // widest(state.graph, output) // (2 if both else 1)
+        batch = len(state.region)
+        inputs = min(batch, max(1, room // len(rows)))
+        many = len(rows) if inputs > 1 else min(len(rows), max(1, room))
+        columns = []
+        for first in range(0, batch, inputs):
+            pick = slice(first, min(first + inputs, batch))
+            own = rows if rows.shape[1] == 1 else rows[:, pick]
+            found = [
+                Walk(state, both, None if inputs == batch else pick).run(output, piece)
+                for piece in own.split(many)
+            ]
+            halves = [part.chunk(2 if both else 1) for part in found]
+            columns.append(torch.cat([half for side in zip(*halves, strict=True) for half in side]))
+        return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+
+    def _room(self, state: State, like: Tensor) -> int:
+        return elements(like.device, like.dtype, self.memory)
+
+    def _tighten(self, state: State, position: int) -> Interval:
+        """The node's interval, met with CROWN's bounds of the neurons that matter."""
+        interval = state.intervals[position]
+        if _exact(state.graph, state.region, position):
+            return interval
+        undecided = _undecided(state.graph, position, interval)
+        if not bool(undecided.any()):
+            return interval
+        node = state.graph.nodes[position]
+        small = windows.able(node, state.graph.shapes(node))
+        search = self._by_windows if small else self._by_maps
+        parts = list(search(state, position, undecided))
+        where, low, high = (torch.cat(side) for side in zip(*parts, strict=True))
+        lower, upper = (bound.flatten() for bound in interval)
+        lower = lower.index_copy(0, where, torch.maximum(lower[where], low))
+        upper = upper.index_copy(0, where, torch.minimum(upper[where], high))
+        shape = interval[0].shape
         return _uncross(lower.view(shape), upper.view(shape))
 
-    def _neurons(self, state: State, position: int, chosen: Tensor) -> Interval:
-        """CROWN bounds [B, M] of the neurons chosen [B, M] of one node."""
-        batch, many = chosen.shape
-        node = state.graph.nodes[position]
-        like = state.intervals[position][0]
-        rows = torch.zeros(many, batch, node.numel, dtype=like.dtype, device=like.device)
-        rows.scatter_(2, chosen.T.unsqueeze(2), 1.0)
-        rows = rows.view(many, batch, *node.shape)
-        low = lower_bound(state, position, rows)
-        return low.T, -lower_bound(state, position, -rows).T
+    def _by_windows(self, state: State, position: int, undecided: Tensor) -> Iterator[Found]:
+        """Every undecided neuron of every input for itself."""
+        node, like = state.graph.nodes[position], state.intervals[position][0]
+        room = self._room(state, like) // (2 * widest_window(state.graph, position))
+        for batch, neuron in _pairs(undecided, max(1, room)):
+            rows = windows.start(node, neuron, batch, like)
+            found = both_bounds(state, position, rows)
+            yield batch * node.numel + neuron, found.lower[0], found.upper[0]
+
+    def _by_maps(self, state: State, position: int, undecided: Tensor) -> Iterator[Found]:
+        """Neurons that are undecided for some input of a group, for the whole group."""
+        node, like = state.graph.nodes[position], state.intervals[position][0]
+        room = max(1, self._room(state, like) // (2 * widest(state.graph, position)))
+        most, batch = int(undecided.sum(1).max()), len(undecided)
+        inputs = min(batch, max(1, room // most))
+        for first in range(0, batch, inputs):
+            group = torch.arange(first, min(first + inputs, batch), device=like.device)
+            own = undecided[group]
+            for chosen in own.any(0).nonzero().flatten().split(max(1, room // len(group))):
+                found = self._neurons(state, position, chosen, slice(first, first + len(group)))
+                wanted = own[:, chosen].T
+                where = group * node.numel + chosen.unsqueeze(1)
+                yield where[wanted], found.lower[wanted], found.upper[wanted]
+
+    def _neurons(self, state: State, position: int, chosen: Tensor, pick: slice) -> Bounds:
+        """Bounds [M, group] of some neurons [M] of a node for a group of inputs."""
+        node, like = state.graph.nodes[position], state.intervals[position][0]
+        own = None if pick == slice(0, len(state.region)) else pick
+        if isinstance(node.op, Linear) and len(node.shape) == 1:  # rows of the weight, no product
+            bias = node.op.bias
+            found = both_bounds(state, node.inputs[0], node.op.weight[chosen].unsqueeze(1), own)
+            if bias is None:
+                return found
+            shift = bias[chosen].unsqueeze(1)
+            return Bounds(found.lower + shift, found.upper + shift)
+        rows = torch.zeros(len(chosen), node.numel, dtype=like.dtype, device=like.device)
+        rows.scatter_(1, chosen.unsqueeze(1), 1.0)
+        return both_bounds(state, position, rows.view(len(chosen), 1, *node.shape), own)
 
 
-def crown_ibp(memory: int = 2**29) -> Crown:
+def crown_ibp(memory: int | None = None) -> Crown:
     """CROWN-IBP: inner intervals by interval arithmetic, one backward pass for the output."""
     return Crown(intermediate=IBP(), memory=memory)
+
+
+def _pairs(undecided: Tensor, room: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(inputs, neurons) of the marked entries of [B, numel], at most `room` at a time.
+
+    Every input by itself where it fills a group alone: its rows then share relaxations.
+    """
+    batch, neuron = undecided.nonzero(as_tuple=True)
+    counts = undecided.sum(1)
+    alone = len(counts) * _ALONE <= len(batch)
+    groups = counts[counts > 0].tolist() if alone else [len(batch)]
+    for own, neurons in zip(batch.split(groups), neuron.split(groups), strict=True):
+        yield from zip(own.split(room), neurons.split(room), strict=True)
 
 
 def _uncross(lower: Tensor, upper: Tensor) -> Interval:
@@ -117,7 +191,7 @@ def _undecided(graph: Graph, source: int, interval: Interval) -> Tensor:
     """Bool [B, numel]: neurons whose interval can change the relaxation of a node that reads them."""
     lower, upper = (bound.detach().flatten(1) for bound in interval)
     readers = [node.op for node in graph.nodes if source in node.inputs]
-    if all(isinstance(op, Relu) for op in readers if not isinstance(op, Affine)):
+    if all(isinstance(op, Relu | LeakyRelu) for op in readers if not isinstance(op, Affine)):
         return (lower < 0) & (upper > 0)
     return upper > lower
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certus.bounding.backward import lower_bound
+from certus.bounding.backward import both_bounds
 from certus.bounding.base import BoundMethod, Interval, State
 from certus.core import Bounds
 from certus.graph import Graph
@@ -36,4 +36,4 @@ class IBP(BoundMethod):
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Folded lower and upper bounds."""
         output = state.graph.output
-        return Bounds(lower_bound(state, output, rows), -lower_bound(state, output, -rows))
+        return both_bounds(state, output, rows)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from certus.graph.convolution import Layout, adjoint
 from certus.graph.op import Affine, Shape
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -61,6 +62,13 @@ class Conv(Affine):
     def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """Transposed convolution; output padding restores what the stride cut off."""
         dims = self.weight.ndim - 2
+        if dims == 2:
+            size = (shapes[0][1], shapes[0][2])
+            stride, padding, dilation = (
+                (pair[0], pair[1]) for pair in (self.stride, self.padding, self.dilation)
+            )
+            layout = Layout(stride, padding, dilation, self.groups, size)
+            return (adjoint(rows, self.weight, layout),)
         missing = [
             size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
             for size, out, s, p, d, k in zip(
@@ -106,6 +114,53 @@ class Conv(Affine):
     def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         conv = _CONV[weight.ndim - 2]
         return conv(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose(Affine):
+    """Transposed convolution in 1, 2 or 3 dimensions; weight [in, out / groups, *kernel]."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """[B, in, *space] -> [B, out, *space']."""
+        return self._apply(inputs[0], self.weight, self.bias)
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """Transposed convolution with |W|."""
+        return self._apply(radii[0], self.weight.abs(), None)
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """Convolution with the same weight, cut to the input's size where output padding adds to it."""
+        conv = _CONV[self.weight.ndim - 2]
+        full = conv(rows, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+        kept = tuple(slice(0, size) for size in shapes[0][1:])
+        return (full[(slice(None), slice(None), *kept)],)
+
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """The bias of each channel; it spreads over all positions."""
+        if self.bias is None:
+            return None
+        return self.bias.view(1, -1, *[1] * (self.weight.ndim - 2))
+
+    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        conv = _CONV_TRANSPOSE[weight.ndim - 2]
+        return conv(
+            x,
+            weight,
+            bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,13 @@
 """Relaxations: linear functions below and above an operation on an interval."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
+import torch
 from torch import Tensor
 
 from certus.core import Rules
+from certus.threats.box import inner
 
 Interval = tuple[Tensor, Tensor]  # lower and upper bounds [B, *shape]
 # (op, intervals of the inputs) -> Relaxation
@@ -23,6 +25,12 @@ class Relaxation(ABC):
         [R, B] with <row, f(x)> >= sum_i <row'_i, x_i> + offset for all x_i in their intervals.
         """
 
+    def select(self, pick: slice | Tensor) -> "Relaxation":
+        """The relaxation of some inputs of the batch; every tensor field of a leaf is [B, ...]."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        own = {name: v[pick] for name, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **own)  # type: ignore[type-var]
+
 
 @dataclass(frozen=True, eq=False)
 class Lines(Relaxation):
@@ -38,13 +46,15 @@ class Lines(Relaxation):
 
     def pull(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Coefficients >= 0 take the lower line, the others the upper one."""
-        above, below = rows.clamp(min=0), rows.clamp(max=0)
-        offset = _dot(below, self.upper_offset)
+        above = rows.clamp(min=0)
+        below = rows - above
+        offset = inner(below, _laid(self.upper_offset))
         if self.lower_offset is not None:
-            offset = offset + _dot(above, self.lower_offset)
-        return (above * self.lower_slope + below * self.upper_slope,), offset
+            offset = offset + inner(above, _laid(self.lower_offset))
+        pulled = torch.addcmul(above * _laid(self.lower_slope), below, _laid(self.upper_slope))
+        return (pulled,), offset
 
 
-def _dot(rows: Tensor, x: Tensor) -> Tensor:
-    """[R, B, *shape] with [B, *shape] -> [R, B]."""
-    return (rows * x).flatten(2).sum(2)
+def _laid(maps: Tensor) -> Tensor:
+    """Feature maps in the layout that convolutions like best, which rows of maps have too."""
+    return maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps

@@ -1,6 +1,6 @@
 """Box: every coordinate between its own lower and upper limit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -75,6 +75,12 @@ class Box(Region):
         """Some of the boxes."""
         return Box(self._lower[index], self._upper[index])
 
+    def picked(self, pick: Callable[[Tensor], Tensor]) -> "Box":
+        """A box again."""
+        box = object.__new__(Box)  # limits that were checked already
+        box._lower, box._upper = pick(self.lower), pick(self.upper)
+        return box
+
     # As a threat: the box does not depend on the clean input.
     norm = "box"
 
@@ -112,7 +118,11 @@ def rounded(exact: Tensor, dtype: torch.dtype, *, up: bool) -> Tensor:
 
 def inner(rows: Tensor, x: Tensor) -> Tensor:
     """<row, x> for rows [R, B or 1, *shape] and x [B, *shape]; the result is [R, B]."""
+    if x.ndim == 4:  # both with channels last, so that flattening copies nothing
+        rows, x = rows.permute(0, 1, 3, 4, 2), x.permute(0, 2, 3, 1)
     flat, x = rows.flatten(2), x.flatten(1)
     if rows.shape[1] == 1:
         return flat[:, 0] @ x.T
-    return torch.einsum("rbn,bn->rb", flat, x)
+    if len(x) == 1:
+        return flat @ x[0]
+    return torch.linalg.vecdot(flat, x)

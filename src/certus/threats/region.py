@@ -1,7 +1,7 @@
 """Region: the set of inputs that an adversary may choose, one set for each input of a batch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -61,6 +61,14 @@ class Region(ABC):
     @abstractmethod
     def select(self, index: Tensor) -> "Region":
         """The region of some of the inputs: index is int64 [M] or bool [B]."""
+
+    def picked(self, pick: Callable[[Tensor], Tensor]) -> "Region | None":
+        """The projection onto some coordinates, for `linear_range` alone; None where it is not known.
+
+        pick maps [B, *shape] to [M, *other], every element a copy of one element of one input, or
+        zero where the projection has no coordinate.
+        """
+        return None
 
     def __len__(self) -> int:
         """Number of inputs B."""

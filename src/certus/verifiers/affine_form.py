@@ -29,7 +29,10 @@ def affine_form(graph: Graph, start: int, rows: Tensor) -> AffineForm:
             continue
         node = graph.nodes[position]
         if isinstance(node.op, Affine):
-            part = pull_affine(graph, node, held, pending)
+            pulled, part = pull_affine(graph, node, held)
+            for source, rows_of in zip(node.inputs, pulled, strict=True):
+                old = pending.get(source)
+                pending[source] = rows_of if old is None else old + rows_of
             offset = offset if part is None else offset + part[:, 0]
         else:
             matrices[position] = held.flatten(1)

@@ -1,0 +1,86 @@
+"""How many rows one walk may carry: few enough for the caches, and never more than memory holds."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from certus.graph.affine import Conv
+from certus.graph.graph import Graph
+
+_CACHED = 2**19  # elements of one tensor of rows: a handful of them stay in a CPU's caches
+_COPIES = 8  # tensors of that size that are alive at the same time, by measurement
+_FALLBACK = 2**31  # bytes, where the system does not tell
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [_available(), _unused_of_group()]
+    known = [size for size in found if size is not None]
+    return min(known) if known else _FALLBACK
+
+
+def elements(device: torch.device, dtype: torch.dtype, memory: int | None) -> int:
+    """Elements that one tensor of rows may have; memory is a budget in bytes, None half of what is free."""
+    budget = free_memory(device) // 2 if memory is None else memory
+    most = budget // (_COPIES * dtype.itemsize)
+    return max(1, most if device.type == "cuda" else min(most, _CACHED))
+
+
+def widest(graph: Graph, start: int) -> int:
+    """Elements of the largest row on the way from a node to the input, whole maps assumed."""
+    return max(graph.nodes[position].numel for position in ancestors(graph, start))
+
+
+def widest_window(graph: Graph, start: int) -> int:
+    """As `widest` for rows that start at one neuron of a feature map and stay windows."""
+    size = {start: [1, 1]}
+    most = 1
+    for position in sorted(ancestors(graph, start), reverse=True):
+        node, own = graph.nodes[position], size.get(position)
+        if own is None or len(node.shape) != 3:
+            most = max(most, node.numel)
+            continue
+        most = max(most, min(node.numel, node.shape[0] * own[0] * own[1]))
+        reach = list(own)
+        if isinstance(node.op, Conv):
+            kernel = node.op.weight.shape[2:]
+            reach = [
+                (k - 1) * s + d * (w - 1) + 1
+                for k, s, d, w in zip(own, node.op.stride, node.op.dilation, kernel, strict=True)
+            ]
+        for source in node.inputs:
+            old = size.get(source, [0, 0])
+            size[source] = [max(a, b) for a, b in zip(old, reach, strict=True)]
+    return most
+
+
+def ancestors(graph: Graph, start: int) -> set[int]:
+    """Positions of the nodes that a node is computed from, itself included."""
+    found = {start}
+    for position in range(start, 0, -1):
+        if position in found:
+            found.update(graph.nodes[position].inputs)
+    return found
+
+
+def _available() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _unused_of_group() -> int | None:
+    """What a container's own limit leaves."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((folder / f"memory.{n}").read_text()) for n in ("max", "current"))
+    except (OSError, ValueError):
+        return None
+    return max(0, limit - used)

@@ -1,0 +1,224 @@
+"""Windows: rows of the backward walk that are non-zero in a small patch of a feature map.
+
+A row that starts at one neuron of a convolution reads a window of the map before it, and a slightly
+larger one of the map before that. Keeping windows instead of whole maps makes the walk from a
+convolutional layer as cheap as its receptive field.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from certus.core import Rules
+from certus.graph.affine import BatchNorm, Conv, Scale, Shift, Sum
+from certus.graph.convolution import Layout, adjoint, reach
+from certus.graph.graph import Graph, Node
+from certus.relax import Lines
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Rows [S, N] with coefficients [S, N, kh, kw, C] (channels last) on maps [B, C, H, W].
+
+    S counts signed copies that share their place. Row n belongs to input batch[n]; batch is in
+    ascending order. Its window starts at (y[n], x[n]) * stride + offset, which may lie outside the
+    map. `clean` says that coefficients outside the map are zero.
+    """
+
+    coefs: Tensor
+    batch: Tensor
+    y: Tensor
+    x: Tensor
+    stride: Pair = (1, 1)
+    offset: Pair = (0, 0)
+    clean: bool = True
+
+    @property
+    def size(self) -> Pair:
+        """Height and width of the windows."""
+        return self.coefs.shape[2], self.coefs.shape[3]
+
+    def covers(self, shape: tuple[int, ...]) -> bool:
+        """Whether a window is as large as the map [C, H, W], so that nothing is saved."""
+        return self.size[0] >= shape[1] and self.size[1] >= shape[2]
+
+    def gather(self, maps: Tensor) -> Tensor:
+        """The windows [N, kh, kw, C] of maps [B or 1, C, H, W], zero outside."""
+        (kh, kw), channels = self.size, maps.shape[1]
+        top, left = self._start()
+        shared = maps.shape[0] == 1
+        first = 0 if shared else int(self.batch[0])
+        own = maps if shared else maps[first : int(self.batch[-1]) + 1]
+        before = [max(0, -int(start.min())) for start in (top, left)]
+        after = [
+            max(0, int(start.max()) + k - n)
+            for start, k, n in zip((top, left), (kh, kw), maps.shape[2:], strict=True)
+        ]
+        laid = own.permute(0, 2, 3, 1)
+        padded = F.pad(laid, (0, 0, before[1], after[1], before[0], after[0])).contiguous()
+        _, high, wide, _ = padded.shape
+        # a run of kw positions is contiguous with channels last: copy whole runs
+        runs = padded.as_strided(
+            (len(own), high, wide - kw + 1, kw * channels),
+            (high * wide * channels, wide * channels, channels, 1),
+        )
+        lines = (top + before[0]).unsqueeze(1) + torch.arange(kh, device=top.device)
+        which = torch.zeros_like(self.batch) if shared else self.batch - first
+        found = runs[which.unsqueeze(1), lines, (left + before[1]).unsqueeze(1)]
+        return found.view(len(top), kh, kw, channels)
+
+    def cleaned(self, shape: tuple[int, ...]) -> "Windows":
+        """Zero outside the map."""
+        if self.clean:
+            return self
+        masks = []
+        for start, k, n in zip(self._start(), self.size, shape[1:], strict=True):
+            place = start.unsqueeze(1) + torch.arange(k, device=start.device)
+            masks.append(((place >= 0) & (place < n)).to(self.coefs.dtype))
+        mask = masks[0].unsqueeze(2) * masks[1].unsqueeze(1)
+        return replace(self, coefs=self.coefs * mask.unsqueeze(3), clean=True)
+
+    def doubled(self) -> "Windows":
+        """Every row and its negative."""
+        return replace(self, coefs=torch.cat([self.coefs, -self.coefs]))
+
+    def dense(self, shape: tuple[int, ...]) -> Tensor:
+        """The same rows as [S, N, C, H, W]."""
+        (channels, high, wide), (kh, kw) = shape, self.size
+        top, left = self._start()
+        before = [max(0, -int(start.min())) for start in (top, left)]
+        full = [
+            max(n + b, int(start.max()) + b + k)
+            for start, k, n, b in zip((top, left), (kh, kw), (high, wide), before, strict=True)
+        ]
+        signs, rows = self.coefs.shape[:2]
+        place = (top + before[0]).view(-1, 1, 1) + torch.arange(kh, device=top.device).view(-1, 1)
+        place = place * full[1] + (left + before[1]).view(-1, 1, 1)
+        place = place + torch.arange(kw, device=top.device)
+        index = place.view(1, rows, kh * kw, 1).expand(signs, -1, -1, channels)
+        out = self.coefs.new_zeros(signs, rows, full[0] * full[1], channels)
+        out = out.scatter(2, index, self.coefs.reshape(signs, rows, kh * kw, channels))
+        out = out.view(signs, rows, full[0], full[1], channels)
+        out = out[:, :, before[0] : before[0] + high, before[1] : before[1] + wide]
+        return out.permute(0, 1, 4, 2, 3)
+
+    def dot(self, maps: Tensor) -> Tensor:
+        """<row, map> [S, N] for maps [B or 1, C, H, W]."""
+        return _sum(self.coefs * self.gather(maps))
+
+    def through(self, lines: Lines) -> tuple["Windows", Tensor]:
+        """As `Lines.pull`: coefficients >= 0 take the lower line, the others the upper one."""
+        above = self.coefs.clamp(min=0)
+        below = self.coefs - above
+        offset = _sum(below * self.gather(lines.upper_offset))
+        if lines.lower_offset is not None:
+            offset = offset + _sum(above * self.gather(lines.lower_offset))
+        coefs = above * self.gather(lines.lower_slope)
+        coefs = torch.addcmul(coefs, below, self.gather(lines.upper_slope))
+        return replace(self, coefs=coefs, clean=True), offset
+
+    def __add__(self, other: "Windows") -> "Windows":
+        """Rows of the same start that met again: the union of both windows."""
+        first = [min(a, b) for a, b in zip(self.offset, other.offset, strict=True)]
+        last = [
+            max(a + k, b + m)
+            for a, k, b, m in zip(self.offset, self.size, other.offset, other.size, strict=True)
+        ]
+        coefs = [part._spread(first, last) for part in (self, other)]
+        return replace(
+            self,
+            coefs=coefs[0] + coefs[1],
+            offset=(first[0], first[1]),
+            clean=self.clean and other.clean,
+        )
+
+    def _spread(self, first: list[int], last: list[int]) -> Tensor:
+        (oy, ox), (kh, kw) = self.offset, self.size
+        widths = (0, 0, ox - first[1], last[1] - ox - kw, oy - first[0], last[0] - oy - kh)
+        return F.pad(self.coefs, widths) if any(widths) else self.coefs
+
+    def _start(self) -> tuple[Tensor, Tensor]:
+        return self.y * self.stride[0] + self.offset[0], self.x * self.stride[1] + self.offset[1]
+
+
+def _sum(values: Tensor) -> Tensor:
+    return values.flatten(2).sum(2)
+
+
+def start(node: Node, neurons: Tensor, batch: Tensor, like: Tensor) -> Windows:
+    """One row for each neuron (flat index) of a node of shape [C, H, W]: a window of one position."""
+    channels, high, wide = node.shape
+    where = neurons % (high * wide)
+    coefs = F.one_hot(neurons // (high * wide), channels).to(like.dtype)
+    return Windows(coefs.view(1, -1, 1, 1, channels), batch, where // wide, where % wide)
+
+
+# (op, graph, node, windows) -> (windows for each input, offset [S, N] or None)
+Pulled = tuple[tuple[Windows, ...], Tensor | None]
+pulls = Rules("the walk in windows")
+
+
+def able(node: Node, shapes: list[tuple[int, ...]]) -> bool:
+    """Whether an affine node with inputs of these shapes can be pulled back in windows."""
+    maps = all(len(shape) == 3 for shape in [node.shape, *shapes])
+    moves = isinstance(node.op, Conv) or all(shape == node.shape for shape in shapes)
+    return type(node.op) in pulls and maps and moves
+
+
+@pulls.register(Conv)
+def _conv(op: Conv, node: Node, rows: Windows) -> Pulled:
+    """Transposed convolution of the window alone: its edge grows by the kernel's reach."""
+    s, n, kh, kw, c = rows.coefs.shape
+    flat = rows.coefs.reshape(s * n, kh, kw, c).permute(0, 3, 1, 2)
+    sy, sx = op.stride
+    stride, dilation = (op.stride[0], op.stride[1]), (op.dilation[0], op.dilation[1])
+    full = reach((kh, kw), op.weight.shape[2:], stride, dilation)
+    layout = Layout(stride, (0, 0), dilation, op.groups, full)
+    pulled = adjoint(flat, op.weight, layout).permute(0, 2, 3, 1)
+    (oy, ox), (py, px) = rows.offset, op.padding
+    moved = replace(
+        rows,
+        coefs=pulled.reshape(s, n, *pulled.shape[1:]),
+        stride=(rows.stride[0] * sy, rows.stride[1] * sx),
+        offset=(oy * sy - py, ox * sx - px),
+        clean=False,
+    )
+    return (moved,), None if op.bias is None else rows.coefs.sum((2, 3)) @ op.bias
+
+
+@pulls.register(BatchNorm)
+def _batch_norm(op: BatchNorm, node: Node, rows: Windows) -> Pulled:
+    """Each channel by its scale."""
+    zero = rows.coefs.new_zeros(1, rows.coefs.shape[4], 1, 1)
+    offset = rows.coefs.sum((2, 3)) @ op.forward(zero).flatten()
+    return (replace(rows, coefs=rows.coefs * op.scale),), offset
+
+
+@pulls.register(Scale)
+def _scale(op: Scale, node: Node, rows: Windows) -> Pulled:
+    """Each element by its factor."""
+    factor = op.forward(rows.coefs.new_ones(1, *node.shape))
+    return (replace(rows, coefs=rows.coefs * rows.gather(factor)),), None
+
+
+@pulls.register(Shift)
+def _shift(op: Shift, node: Node, rows: Windows) -> Pulled:
+    """The same rows, and the amount under each window."""
+    return (rows,), rows.dot(op.forward(rows.coefs.new_zeros(1, *node.shape)))
+
+
+@pulls.register(Sum)
+def _sum_of_two(op: Sum, node: Node, rows: Windows) -> Pulled:
+    """The same rows for both."""
+    second = rows if op.factor == 1 else replace(rows, coefs=rows.coefs * op.factor)
+    return (rows, second), None
+
+
+def pull_affine(graph: Graph, node: Node, rows: Windows) -> Pulled:
+    """Rows on every input of an affine node that is `able`."""
+    pulled: Pulled = pulls[type(node.op)](node.op, node, rows.cleaned(node.shape))
+    return pulled

@@ -1,0 +1,101 @@
+"""The adjoint of a 2-d convolution, by whichever of three equal ways is fastest for its shape."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pair = tuple[int, int]
+
+_LAST = torch.channels_last
+_SMALL = 8  # a dense matrix may do this many times the multiplications of the sparse sum
+_THIN = 8  # a result with fewer channels starves a transposed convolution
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a 2-d convolution puts its kernel; `size` is the map that it reads."""
+
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+    size: Pair
+
+
+def reach(size: Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pair) -> Pair:
+    """Height and width that windows of `size` outputs read."""
+    high, wide = (
+        (n - 1) * s + d * (k - 1) + 1
+        for n, s, d, k in zip(size, stride, dilation, kernel, strict=True)
+    )
+    return high, wide
+
+
+def adjoint(rows: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+    """rows [N, out, h, w] times a convolution's matrix: [N, in, *layout.size].
+
+    weight [out, in / groups, kh, kw]. Tiny maps become one dense matrix, thin strided results an
+    ordinary convolution for each phase of the stride; the rest is a transposed convolution.
+    """
+    full = reach(rows.shape[2:], weight.shape[2:], layout.stride, layout.dilation)
+    sy, sx = layout.stride
+    waste = full[0] * full[1] / weight.shape[2:].numel()  # of a dense matrix over the sparse sum
+    if layout.groups == 1 and waste <= (_SMALL if weight.shape[1] < _THIN else 1):
+        return _fit(_as_matrix(rows, weight, layout), layout)
+    if (
+        layout.groups == 1
+        and weight.shape[1] < _THIN
+        and sy == sx > 1
+        and layout.dilation == (1, 1)
+    ):
+        return _fit(_by_phases(rows, weight, sy), layout)
+    missing = [n + 2 * p - f for n, p, f in zip(layout.size, layout.padding, full, strict=True)]
+    rows = rows.contiguous(memory_format=_LAST)
+    return F.conv_transpose2d(
+        rows, weight, None, layout.stride, layout.padding, missing, layout.groups, layout.dilation
+    )
+
+
+def _fit(full: Tensor, layout: Layout) -> Tensor:
+    """Without the padding, and with zeros where the stride left the end of the map out."""
+    (py, px), (high, wide) = layout.padding, layout.size
+    widths = (-px, wide + px - full.shape[3], -py, high + py - full.shape[2])
+    if not any(widths):
+        return full
+    laid = F.pad(full.permute(0, 2, 3, 1), (0, 0, *widths))  # keeps the channels last
+    return laid.permute(0, 3, 1, 2)
+
+
+def _as_matrix(rows: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+    """All places of the map at once: unit rows of every place make the matrix."""
+    n, channels, high, wide = rows.shape
+    units = torch.eye(high * wide, dtype=rows.dtype, device=rows.device)
+    units = units.view(-1, 1, high, wide)
+    kernels = weight.flatten(0, 1).unsqueeze(0)
+    spread = F.conv_transpose2d(units, kernels, None, layout.stride, dilation=layout.dilation)
+    full = spread.shape[2:]
+    # [place, out, in, y, x] -> [place, out] x [y, x, in], rows and result with channels last
+    matrix = spread.view(high * wide, *weight.shape[:2], *full).permute(0, 1, 3, 4, 2)
+    flat = rows.permute(0, 2, 3, 1).reshape(n, high * wide * channels)
+    found = flat @ matrix.reshape(high * wide * channels, -1)
+    return found.view(n, *full, weight.shape[1]).permute(0, 3, 1, 2)
+
+
+def _by_phases(rows: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """out[y s + a] = sum_j rows[y - j] weight[j s + a]: a convolution whose channels are the phases a."""
+    out, channels, *kernel = weight.shape
+    taps = [-(-k // stride) for k in kernel]
+    padded = F.pad(weight, (0, taps[1] * stride - kernel[1], 0, taps[0] * stride - kernel[0]))
+    split = padded.view(out, channels, taps[0], stride, taps[1], stride)
+    phases = split.permute(3, 5, 1, 0, 2, 4).reshape(-1, out, *taps).flip(2, 3)
+    rows = rows.contiguous(memory_format=_LAST)
+    found = F.conv2d(
+        rows, phases.contiguous(memory_format=_LAST), padding=(taps[0] - 1, taps[1] - 1)
+    )
+    n, _, high, wide = found.shape
+    found = found.permute(0, 2, 3, 1).reshape(n, high, wide, stride, stride, channels)
+    found = found.transpose(2, 3).reshape(n, high * stride, wide * stride, channels)
+    return found.permute(0, 3, 1, 2)
