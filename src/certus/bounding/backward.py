@@ -1,12 +1,13 @@
 """The reverse walk: push linear functionals from a node back to the input, concretise there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from certus.bounding import windows
+from certus.bounding.alphas import Alphas
 from certus.bounding.base import State
 from certus.bounding.windows import Windows
 from certus.core import Bounds
@@ -47,7 +48,8 @@ class Walk:
 
     both: at the first non-linear node rows are joined by their negatives, so that the second half
     of the result is the lower bound of the negatives. pick: which inputs of the state the batch
-    dimension of the rows stands for; None for all of them, in order.
+    dimension of the rows stands for; None for all of them, in order. alphas: lower slopes of the
+    rows' own.
     """
 
     state: State
@@ -56,6 +58,7 @@ class Walk:
     pending: dict[int, Rows] = field(default_factory=dict)
     total: Tensor | None = None
     doubled: bool = False
+    alphas: Alphas | None = None
     small: bool = False  # rows are windows
     single: bool = False  # and all belong to one input
 
@@ -111,9 +114,14 @@ class Walk:
         relaxation = self.state.relaxations[position]
         if isinstance(rows, Windows):
             assert isinstance(relaxation, Lines)
-            moved, offset = rows.through(relaxation)
+            slope = None
+            if self.alphas is not None and relaxation.floor is not None:
+                slope = self.alphas.of(position, relaxation, rows.coefs, rows.gather)
+            moved, offset = rows.through(relaxation, slope)
             return (moved,), offset
         own = relaxation if self.pick is None else relaxation.select(self.pick)
+        if self.alphas is not None and isinstance(own, Lines) and own.floor is not None:
+            own = replace(own, lower_slope=self.alphas.of(position, own, rows, lambda t: t))
         return own.pull(rows)
 
     def _stop(self, position: int, rows: Rows) -> Tensor:

@@ -1,13 +1,13 @@
 """CROWN: backward linear bounds (Zhang et al. 2018), and CROWN-IBP (Zhang et al. 2020)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from certus.bounding import windows
-from certus.bounding.backward import Walk, both_bounds
+from certus.bounding.backward import Rows, Walk, both_bounds
 from certus.bounding.base import BoundMethod, Interval, State
 from certus.bounding.budget import elements, widest, widest_window
 from certus.bounding.interval import IBP, step
@@ -26,6 +26,8 @@ _ALONE = 64  # rows of an input that are worth a walk of their own
 
 # (flat positions in [B * numel], lower bounds, upper bounds) of some neurons
 Found = tuple[Tensor, Tensor, Tensor]
+# (state, position, rows, inputs) -> lower and upper bounds
+BoundsOf = Callable[[State, int, Rows, slice | None], Bounds]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +94,26 @@ class Crown(BoundMethod):
             pick = slice(first, min(first + inputs, batch))
             own = rows if rows.shape[1] == 1 else rows[:, pick]
             found = [
-                Walk(state, both, None if inputs == batch else pick).run(output, piece)
+                self._run(state, piece, both, None if inputs == batch else pick)
                 for piece in own.split(many)
             ]
             halves = [part.chunk(2 if both else 1) for part in found]
             columns.append(torch.cat([half for side in zip(*halves, strict=True) for half in side]))
         return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
+    def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
+        """One walk for some rows of the specification and some inputs: [R, B], or [2 R, B] for both."""
+        return Walk(state, both, pick).run(state.graph.output, rows)
+
     def _room(self, state: State, like: Tensor) -> int:
         return elements(like.device, like.dtype, self.memory)
 
     def _tighten(self, state: State, position: int) -> Interval:
         """The node's interval, met with CROWN's bounds of the neurons that matter."""
+        return self._search(state, position, both_bounds)
+
+    def _search(self, state: State, position: int, bounds_of: BoundsOf) -> Interval:
+        """The node's interval, met with the bounds that a walk gives to undecided neurons."""
         interval = state.intervals[position]
         if _exact(state.graph, state.region, position):
             return interval
@@ -113,7 +123,7 @@ class Crown(BoundMethod):
         node = state.graph.nodes[position]
         small = windows.able(node, state.graph.shapes(node))
         search = self._by_windows if small else self._by_maps
-        parts = list(search(state, position, undecided))
+        parts = list(search(state, position, undecided, bounds_of))
         where, low, high = (torch.cat(side) for side in zip(*parts, strict=True))
         lower, upper = (bound.flatten() for bound in interval)
         lower = lower.index_copy(0, where, torch.maximum(lower[where], low))
@@ -121,16 +131,20 @@ class Crown(BoundMethod):
         shape = interval[0].shape
         return _uncross(lower.view(shape), upper.view(shape))
 
-    def _by_windows(self, state: State, position: int, undecided: Tensor) -> Iterator[Found]:
+    def _by_windows(
+        self, state: State, position: int, undecided: Tensor, bounds_of: BoundsOf
+    ) -> Iterator[Found]:
         """Every undecided neuron of every input for itself."""
         node, like = state.graph.nodes[position], state.intervals[position][0]
         room = self._room(state, like) // (2 * widest_window(state.graph, position))
         for batch, neuron in _pairs(undecided, max(1, room)):
             rows = windows.start(node, neuron, batch, like)
-            found = both_bounds(state, position, rows)
-            yield batch * node.numel + neuron, found.lower[0], found.upper[0]
+            found = bounds_of(state, position, rows, None)
+            yield batch * node.numel + neuron, found.lower.flatten(), found.upper.flatten()
 
-    def _by_maps(self, state: State, position: int, undecided: Tensor) -> Iterator[Found]:
+    def _by_maps(
+        self, state: State, position: int, undecided: Tensor, bounds_of: BoundsOf
+    ) -> Iterator[Found]:
         """Neurons that are undecided for some input of a group, for the whole group."""
         node, like = state.graph.nodes[position], state.intervals[position][0]
         room = max(1, self._room(state, like) // (2 * widest(state.graph, position)))
@@ -140,30 +154,32 @@ class Crown(BoundMethod):
             group = torch.arange(first, min(first + inputs, batch), device=like.device)
             own = undecided[group]
             for chosen in own.any(0).nonzero().flatten().split(max(1, room // len(group))):
-                found = self._neurons(state, position, chosen, slice(first, first + len(group)))
+                pick = slice(first, first + len(group)) if len(group) < batch else None
+                found = _neurons(state, position, chosen, pick, bounds_of)
                 wanted = own[:, chosen].T
                 where = group * node.numel + chosen.unsqueeze(1)
                 yield where[wanted], found.lower[wanted], found.upper[wanted]
 
-    def _neurons(self, state: State, position: int, chosen: Tensor, pick: slice) -> Bounds:
-        """Bounds [M, group] of some neurons [M] of a node for a group of inputs."""
-        node, like = state.graph.nodes[position], state.intervals[position][0]
-        own = None if pick == slice(0, len(state.region)) else pick
-        if isinstance(node.op, Linear) and len(node.shape) == 1:  # rows of the weight, no product
-            bias = node.op.bias
-            found = both_bounds(state, node.inputs[0], node.op.weight[chosen].unsqueeze(1), own)
-            if bias is None:
-                return found
-            shift = bias[chosen].unsqueeze(1)
-            return Bounds(found.lower + shift, found.upper + shift)
-        rows = torch.zeros(len(chosen), node.numel, dtype=like.dtype, device=like.device)
-        rows.scatter_(1, chosen.unsqueeze(1), 1.0)
-        return both_bounds(state, position, rows.view(len(chosen), 1, *node.shape), own)
-
-
 def crown_ibp(memory: int | None = None) -> Crown:
     """CROWN-IBP: inner intervals by interval arithmetic, one backward pass for the output."""
     return Crown(intermediate=IBP(), memory=memory)
+
+
+def _neurons(
+    state: State, position: int, chosen: Tensor, pick: slice | None, bounds_of: BoundsOf
+) -> Bounds:
+    """Bounds [M, group] of some neurons [M] of a node for a group of inputs."""
+    node, like = state.graph.nodes[position], state.intervals[position][0]
+    if isinstance(node.op, Linear) and len(node.shape) == 1:  # rows of the weight, no product
+        rows = node.op.weight[chosen].unsqueeze(1)
+        found = bounds_of(state, node.inputs[0], rows, pick)
+        if node.op.bias is None:
+            return found
+        shift = node.op.bias[chosen].unsqueeze(1)
+        return Bounds(found.lower + shift, found.upper + shift)
+    rows = torch.zeros(len(chosen), node.numel, dtype=like.dtype, device=like.device)
+    rows.scatter_(1, chosen.unsqueeze(1), 1.0)
+    return bounds_of(state, position, rows.view(len(chosen), 1, *node.shape), pick)
 
 
 def _pairs(undecided: Tensor, room: int) -> Iterator[tuple[Tensor, Tensor]]:

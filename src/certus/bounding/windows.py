@@ -110,14 +110,17 @@ class Windows:
         """<row, map> [S, N] for maps [B or 1, C, H, W]."""
         return _sum(self.coefs * self.gather(maps))
 
-    def through(self, lines: Lines) -> tuple["Windows", Tensor]:
-        """As `Lines.pull`: coefficients >= 0 take the lower line, the others the upper one."""
+    def through(self, lines: Lines, slope: Tensor | None = None) -> tuple["Windows", Tensor]:
+        """As `Lines.pull`: coefficients >= 0 take the lower line, the others the upper one.
+
+        slope [S, N, kh, kw, C] stands for the lower slopes where it is given.
+        """
         above = self.coefs.clamp(min=0)
         below = self.coefs - above
         offset = _sum(below * self.gather(lines.upper_offset))
         if lines.lower_offset is not None:
             offset = offset + _sum(above * self.gather(lines.lower_offset))
-        coefs = above * self.gather(lines.lower_slope)
+        coefs = above * (self.gather(lines.lower_slope) if slope is None else slope)
         coefs = torch.addcmul(coefs, below, self.gather(lines.upper_slope))
         return replace(self, coefs=coefs, clean=True), offset
 

@@ -43,6 +43,9 @@ class Lines(Relaxation):
     lower_offset: Tensor | None
     upper_slope: Tensor
     upper_offset: Tensor
+    # where given, every lower slope between the two is as valid (ReLU: any in [0, 1] if undecided)
+    floor: Tensor | None = None
+    ceiling: Tensor | None = None
 
     def pull(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Coefficients >= 0 take the lower line, the others the upper one."""

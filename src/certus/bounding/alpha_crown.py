@@ -1,0 +1,72 @@
+"""alpha-CROWN: CROWN whose lower slopes are improved for every bound (Xu et al. 2021)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certus.bounding.alphas import Alphas, best_bounds
+from certus.bounding.backward import Rows, Walk
+from certus.bounding.base import Interval, State
+from certus.bounding.crown import Crown
+from certus.core import ArgumentError, Bounds
+from certus.core.validate import count
+from certus.graph import Graph
+from certus.threats import Region
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphaCrown(Crown):
+    """CROWN, then gradient steps on the lower slopes of undecided ReLUs, one set for every bound.
+
+    Layer by layer: each inner neuron that CROWN leaves undecided gets slopes of its own for its
+    lower and its upper bound, `inner` steps; then each row of the specification, `iterations` steps,
+    fewer where every lower bound is above `enough`. shared: the rows of a specification share slopes,
+    which takes less memory. rate: size of the first step. Results are not differentiable.
+    """
+
+    iterations: int = 20
+    inner: int = 6
+    rate: float = 0.5
+    shared: bool = False
+    enough: float = float("inf")
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        count(self.iterations, "iterations")
+        if not isinstance(self.inner, int) or self.inner < 0:
+            raise ArgumentError(f"inner must be an integer >= 0, got {self.inner}")
+        if not 0 < self.rate <= 10:
+            raise ArgumentError(f"rate must lie in (0, 10], got {self.rate}")
+
+    def prepare(self, graph: Graph, region: Region) -> State:
+        """Intervals of the inner nodes; not differentiable."""
+        with torch.no_grad():
+            return super().prepare(graph, region)
+
+    def _tighten(self, state: State, position: int) -> Interval:
+        """CROWN decides what it can; the rest is improved."""
+        state.intervals[position] = super()._tighten(state, position)
+        if self.inner == 0 or not state.relaxations:
+            return state.intervals[position]
+        return self._search(state, position, self._improved)
+
+    def _improved(self, state: State, start: int, rows: Rows, pick: slice | None) -> Bounds:
+        """Both bounds of inner neurons."""
+
+        def walk(alphas: Alphas) -> Tensor:
+            return Walk(state, True, pick, alphas=alphas).run(start, rows)
+
+        found = best_bounds(walk, self.inner, self.rate, Alphas(), float("inf"))
+        low, high = found.chunk(2)
+        return Bounds(low, -high)
+
+    def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
+        """Bounds of the specification."""
+
+        def walk(alphas: Alphas) -> Tensor:
+            return Walk(state, both, pick, alphas=alphas).run(state.graph.output, rows)
+
+        alphas = Alphas(self.shared)
+        return best_bounds(walk, self.iterations, self.rate, alphas, self.enough)
