@@ -161,7 +161,7 @@ def test_inner_intervals_of_crown_hold_and_lie_inside_ibp(name):
             float((state.intervals[i][0] - plain.intervals[i][0]).detach().max())
             for i in state.intervals
         ]
-        if name != "maxpool-overlap":  # one layer before the pool: intervals are exact there
+        if name not in ("maxpool-overlap", "broadcast"):  # one layer: intervals are exact there
             assert max(gains) > 1e-3, "CROWN would be no more than CROWN-IBP"
         for position, (low, high) in state.intervals.items():
             assert bool((low >= plain.intervals[position][0] - ROUNDING).all())

@@ -75,4 +75,3 @@ def best_bounds(
         alphas.improve(found, rate * _DECAY**step)
     assert best is not None
     return best
-

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from certus.graph.affine import Conv
+from certus.graph.fusion import needed
 from certus.graph.graph import Graph
 
 _CACHED = 2**19  # elements of one tensor of rows: a handful of them stay in a CPU's caches
@@ -31,14 +32,14 @@ def elements(device: torch.device, dtype: torch.dtype, memory: int | None) -> in
 
 def widest(graph: Graph, start: int) -> int:
     """Elements of the largest row on the way from a node to the input, whole maps assumed."""
-    return max(graph.nodes[position].numel for position in ancestors(graph, start))
+    return max(graph.nodes[position].numel for position in needed(graph, start))
 
 
 def widest_window(graph: Graph, start: int) -> int:
     """As `widest` for rows that start at one neuron of a feature map and stay windows."""
     size = {start: [1, 1]}
     most = 1
-    for position in sorted(ancestors(graph, start), reverse=True):
+    for position in sorted(needed(graph, start), reverse=True):
         node, own = graph.nodes[position], size.get(position)
         if own is None or len(node.shape) != 3:
             most = max(most, node.numel)
@@ -55,15 +56,6 @@ def widest_window(graph: Graph, start: int) -> int:
             old = size.get(source, [0, 0])
             size[source] = [max(a, b) for a, b in zip(old, reach, strict=True)]
     return most
-
-
-def ancestors(graph: Graph, start: int) -> set[int]:
-    """Positions of the nodes that a node is computed from, itself included."""
-    found = {start}
-    for position in range(start, 0, -1):
-        if position in found:
-            found.update(graph.nodes[position].inputs)
-    return found
 
 
 def _available() -> int | None:

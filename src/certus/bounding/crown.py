@@ -1,33 +1,25 @@
 """CROWN: backward linear bounds (Zhang et al. 2018), and CROWN-IBP (Zhang et al. 2020)."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from certus.bounding import windows
-from certus.bounding.backward import Rows, Walk, both_bounds
+from certus.bounding.backward import Walk, both_bounds
 from certus.bounding.base import BoundMethod, Interval, State
-from certus.bounding.budget import elements, widest, widest_window
-from certus.bounding.interval import IBP, step
+from certus.bounding.budget import elements, widest
+from certus.bounding.interval import IBP, affine_in_input, step
+from certus.bounding.search import BoundsOf, tightened
 from certus.core import Bounds, Rules
-from certus.core.numerics import sound
 from certus.core.validate import count
 from certus.graph import Graph
 from certus.graph.activation import LeakyRelu, Relu
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift
-from certus.graph.op import Affine
+from certus.graph.fusion import fused, needed
+from certus.graph.op import Affine, Input
 from certus.graph.structural import Pad, Permute, Reshape, Select, Slice
 from certus.relax import relaxations
 from certus.threats import Box, Region
-
-_ALONE = 64  # rows of an input that are worth a walk of their own
-
-# (flat positions in [B * numel], lower bounds, upper bounds) of some neurons
-Found = tuple[Tensor, Tensor, Tensor]
-# (state, position, rows, inputs) -> lower and upper bounds
-BoundsOf = Callable[[State, int, Rows, slice | None], Bounds]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +43,8 @@ class Crown(BoundMethod):
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """Intervals and relaxations of the inner nodes."""
+        graph = fused(graph)
+        wanted = needed(graph)
         if self.intermediate is not None:
             state = self.intermediate.prepare(graph, region)
             lines = {
@@ -58,11 +52,13 @@ class Crown(BoundMethod):
                     node.op, *[state.intervals[i] for i in node.inputs]
                 )
                 for position, node in enumerate(graph.nodes)
-                if position > 0 and not isinstance(node.op, Affine)
+                if position in wanted and not isinstance(node.op, Affine | Input)
             }
             return State(graph, region, state.intervals, lines)
         state = State(graph, region, {0: (region.lower, region.upper)}, {})
-        for position, node in enumerate(graph.nodes[1:], start=1):
+        for position, node in enumerate(graph.nodes):
+            if position not in wanted or position == 0:
+                continue
             if not isinstance(node.op, Affine):
                 for source in dict.fromkeys(node.inputs):
                     state.intervals[source] = self._tighten(state, source)
@@ -85,7 +81,7 @@ class Crown(BoundMethod):
 
     def _walk(self, state: State, rows: Tensor, both: bool) -> Tensor:
         output = state.graph.output
-        room = self._room(state, rows) // widest(state.graph, output) // (2 if both else 1)
+        room = self._room(rows) // widest(state.graph, output) // (2 if both else 1)
         batch = len(state.region)
         inputs = min(batch, max(1, room // len(rows)))
         many = len(rows) if inputs > 1 else min(len(rows), max(1, room))
@@ -105,7 +101,7 @@ class Crown(BoundMethod):
         """One walk for some rows of the specification and some inputs: [R, B], or [2 R, B] for both."""
         return Walk(state, both, pick).run(state.graph.output, rows)
 
-    def _room(self, state: State, like: Tensor) -> int:
+    def _room(self, like: Tensor) -> int:
         return elements(like.device, like.dtype, self.memory)
 
     def _tighten(self, state: State, position: int) -> Interval:
@@ -118,47 +114,10 @@ class Crown(BoundMethod):
         if _exact(state.graph, state.region, position):
             return interval
         undecided = _undecided(state.graph, position, interval)
-        if not bool(undecided.any()):
-            return interval
-        node = state.graph.nodes[position]
-        small = windows.able(node, state.graph.shapes(node))
-        search = self._by_windows if small else self._by_maps
-        parts = list(search(state, position, undecided, bounds_of))
-        where, low, high = (torch.cat(side) for side in zip(*parts, strict=True))
-        lower, upper = (bound.flatten() for bound in interval)
-        lower = lower.index_copy(0, where, torch.maximum(lower[where], low))
-        upper = upper.index_copy(0, where, torch.minimum(upper[where], high))
-        shape = interval[0].shape
-        return _uncross(lower.view(shape), upper.view(shape))
+        if not isinstance(state.region, Box) and affine_in_input(state.graph, position):
+            undecided = torch.ones_like(undecided)  # interval arithmetic knows the bounding box alone
+        return tightened(state, position, undecided, bounds_of, self._room(interval[0]))
 
-    def _by_windows(
-        self, state: State, position: int, undecided: Tensor, bounds_of: BoundsOf
-    ) -> Iterator[Found]:
-        """Every undecided neuron of every input for itself."""
-        node, like = state.graph.nodes[position], state.intervals[position][0]
-        room = self._room(state, like) // (2 * widest_window(state.graph, position))
-        for batch, neuron in _pairs(undecided, max(1, room)):
-            rows = windows.start(node, neuron, batch, like)
-            found = bounds_of(state, position, rows, None)
-            yield batch * node.numel + neuron, found.lower.flatten(), found.upper.flatten()
-
-    def _by_maps(
-        self, state: State, position: int, undecided: Tensor, bounds_of: BoundsOf
-    ) -> Iterator[Found]:
-        """Neurons that are undecided for some input of a group, for the whole group."""
-        node, like = state.graph.nodes[position], state.intervals[position][0]
-        room = max(1, self._room(state, like) // (2 * widest(state.graph, position)))
-        most, batch = int(undecided.sum(1).max()), len(undecided)
-        inputs = min(batch, max(1, room // most))
-        for first in range(0, batch, inputs):
-            group = torch.arange(first, min(first + inputs, batch), device=like.device)
-            own = undecided[group]
-            for chosen in own.any(0).nonzero().flatten().split(max(1, room // len(group))):
-                pick = slice(first, first + len(group)) if len(group) < batch else None
-                found = _neurons(state, position, chosen, pick, bounds_of)
-                wanted = own[:, chosen].T
-                where = group * node.numel + chosen.unsqueeze(1)
-                yield where[wanted], found.lower[wanted], found.upper[wanted]
 
 def crown_ibp(memory: int | None = None) -> Crown:
     """CROWN-IBP: inner intervals by interval arithmetic, one backward pass for the output."""
@@ -180,27 +139,6 @@ def _neurons(
     rows = torch.zeros(len(chosen), node.numel, dtype=like.dtype, device=like.device)
     rows.scatter_(1, chosen.unsqueeze(1), 1.0)
     return bounds_of(state, position, rows.view(len(chosen), 1, *node.shape), pick)
-
-
-def _pairs(undecided: Tensor, room: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(inputs, neurons) of the marked entries of [B, numel], at most `room` at a time.
-
-    Every input by itself where it fills a group alone: its rows then share relaxations.
-    """
-    batch, neuron = undecided.nonzero(as_tuple=True)
-    counts = undecided.sum(1)
-    alone = len(counts) * _ALONE <= len(batch)
-    groups = counts[counts > 0].tolist() if alone else [len(batch)]
-    for own, neurons in zip(batch.split(groups), neuron.split(groups), strict=True):
-        yield from zip(own.split(room), neurons.split(room), strict=True)
-
-
-def _uncross(lower: Tensor, upper: Tensor) -> Interval:
-    """Two sound bounds may cross by rounding: then both are kept. By more: NaN, which certifies nothing."""
-    low, high = torch.minimum(lower, upper), torch.maximum(lower, upper)
-    usable = sound(lower, upper)
-    nan = torch.full_like(low, float("nan"))
-    return torch.where(usable, low, nan), torch.where(usable, high, nan)
 
 
 def _undecided(graph: Graph, source: int, interval: Interval) -> Tensor:

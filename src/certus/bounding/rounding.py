@@ -8,6 +8,7 @@ from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.activation import MaxPool
 from certus.graph.op import Affine, Elementwise, Shape
+from certus.relax import intervals as ranges_of
 
 # (op, errors of the inputs, intervals of the inputs, shapes, unit) -> error of the output
 rules = Rules("the rounding guard")
@@ -25,10 +26,12 @@ def rounding_guard(graph: Graph, intervals: dict[int, Interval], dtype: torch.dt
     The worst case of long sums is larger (Higham's gamma_n), so this is a guard and no proof.
     """
     unit = _STEPS * torch.finfo(dtype).eps
-    errors = {0: unit * size(intervals[0])}
+    errors, known = {0: unit * size(intervals[0])}, dict(intervals)
     for position, node in enumerate(graph.nodes[1:], start=1):
         rule = rules[type(node.op)]
-        own, ranges = [errors[i] for i in node.inputs], [intervals[i] for i in node.inputs]
+        own, ranges = [errors[i] for i in node.inputs], [known[i] for i in node.inputs]
+        if position not in known:  # a node that a method has fused with the next
+            known[position] = ranges_of[type(node.op)](node.op, *ranges)
         errors[position] = rule(node.op, own, ranges, graph.shapes(node), unit)
     return errors[graph.output]
 
