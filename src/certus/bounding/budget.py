@@ -9,7 +9,7 @@ from certus.graph.affine import Conv
 from certus.graph.fusion import needed
 from certus.graph.graph import Graph
 
-_CACHED = 2**19  # elements of one tensor of rows: a handful of them stay in a CPU's caches
+_CACHED = 2**20  # elements of one tensor of rows: a handful of them stay in a CPU's caches
 _COPIES = 8  # tensors of that size that are alive at the same time, by measurement
 _FALLBACK = 2**31  # bytes, where the system does not tell
 

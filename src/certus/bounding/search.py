@@ -49,8 +49,9 @@ def _by_windows(
     """Every wanted neuron of every input for itself."""
     node, like = state.graph.nodes[position], state.intervals[position][0]
     rows_at_once = max(1, room // (2 * widest_window(state.graph, position)))
+    padded: windows.Padded = {}
     for batch, neuron in _pairs(wanted, rows_at_once):
-        rows = windows.start(node, neuron, batch, like)
+        rows = windows.start(node, neuron, batch, like, padded)
         found = bounds_of(state, position, rows, None)
         yield batch * node.numel + neuron, found.lower.flatten(), found.upper.flatten()
 

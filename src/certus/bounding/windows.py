@@ -26,13 +26,16 @@ class Windows:
 
     S counts signed copies that share their place. Row n belongs to input batch[n]; batch is in
     ascending order. Its window starts at (y[n], x[n]) * stride + offset, which may lie outside the
-    map. `clean` says that coefficients outside the map are zero.
+    map; (y, x) lie in a map of size `origin`. `clean` says that coefficients outside the map are zero.
+    `padded` keeps maps that were laid out for one geometry, for all walks that share the dictionary.
     """
 
     coefs: Tensor
     batch: Tensor
     y: Tensor
     x: Tensor
+    origin: Pair
+    padded: "Padded"
     stride: Pair = (1, 1)
     offset: Pair = (0, 0)
     clean: bool = True
@@ -46,30 +49,45 @@ class Windows:
         """Whether a window is as large as the map [C, H, W], so that nothing is saved."""
         return self.size[0] >= shape[1] and self.size[1] >= shape[2]
 
-    def gather(self, maps: Tensor) -> Tensor:
-        """The windows [N, kh, kw, C] of maps [B or 1, C, H, W], zero outside."""
+    def gather(self, maps: Tensor, keep: bool = True) -> Tensor:
+        """The windows [N, kh, kw, C] of maps [B or 1, C, H, W], zero outside.
+
+        keep: whether the map lives as long as `padded` and will be asked for again.
+        """
         (kh, kw), channels = self.size, maps.shape[1]
-        top, left = self._start()
-        shared = maps.shape[0] == 1
-        first = 0 if shared else int(self.batch[0])
-        own = maps if shared else maps[first : int(self.batch[-1]) + 1]
-        before = [max(0, -int(start.min())) for start in (top, left)]
-        after = [
-            max(0, int(start.max()) + k - n)
-            for start, k, n in zip((top, left), (kh, kw), maps.shape[2:], strict=True)
-        ]
-        laid = own.permute(0, 2, 3, 1)
-        padded = F.pad(laid, (0, 0, before[1], after[1], before[0], after[0])).contiguous()
-        _, high, wide, _ = padded.shape
+        laid, before = self._laid(maps, self.padded if keep else {})
+        _, high, wide, _ = laid.shape
         # a run of kw positions is contiguous with channels last: copy whole runs
-        runs = padded.as_strided(
-            (len(own), high, wide - kw + 1, kw * channels),
+        runs = laid.as_strided(
+            (len(laid), high, wide - kw + 1, kw * channels),
             (high * wide * channels, wide * channels, channels, 1),
         )
+        top, left = self._start()
         lines = (top + before[0]).unsqueeze(1) + torch.arange(kh, device=top.device)
-        which = torch.zeros_like(self.batch) if shared else self.batch - first
+        which = torch.zeros_like(self.batch) if len(laid) == 1 else self.batch
         found = runs[which.unsqueeze(1), lines, (left + before[1]).unsqueeze(1)]
         return found.view(len(top), kh, kw, channels)
+
+    def _laid(self, maps: Tensor, padded: "Padded") -> tuple[Tensor, Pair]:
+        """Maps with channels last and room for every window of this geometry, and the room in front."""
+        key = id(maps), self.size, self.stride, self.offset
+        if key not in padded:
+            before, after = self._margins((maps.shape[2], maps.shape[3]))
+            widths = (0, 0, before[1], after[1], before[0], after[0])
+            laid = F.pad(maps.permute(0, 2, 3, 1), widths).contiguous()
+            padded[key] = maps, laid, before  # the map too, so that its id stays taken
+        return padded[key][1:]
+
+    def _margins(self, size: Pair) -> tuple[Pair, Pair]:
+        """How far windows reach over the start and the end of a map."""
+        before = [max(0, -o) for o in self.offset]
+        after = [
+            max(0, (n - 1) * s + o + k - m)
+            for n, s, o, k, m in zip(
+                self.origin, self.stride, self.offset, self.size, size, strict=True
+            )
+        ]
+        return (before[0], before[1]), (after[0], after[1])
 
     def cleaned(self, shape: tuple[int, ...]) -> "Windows":
         """Zero outside the map."""
@@ -90,11 +108,8 @@ class Windows:
         """The same rows as [S, N, C, H, W]."""
         (channels, high, wide), (kh, kw) = shape, self.size
         top, left = self._start()
-        before = [max(0, -int(start.min())) for start in (top, left)]
-        full = [
-            max(n + b, int(start.max()) + b + k)
-            for start, k, n, b in zip((top, left), (kh, kw), (high, wide), before, strict=True)
-        ]
+        before, after = self._margins((high, wide))
+        full = [high + before[0] + after[0], wide + before[1] + after[1]]
         signs, rows = self.coefs.shape[:2]
         place = (top + before[0]).view(-1, 1, 1) + torch.arange(kh, device=top.device).view(-1, 1)
         place = place * full[1] + (left + before[1]).view(-1, 1, 1)
@@ -108,7 +123,7 @@ class Windows:
 
     def dot(self, maps: Tensor) -> Tensor:
         """<row, map> [S, N] for maps [B or 1, C, H, W]."""
-        return _sum(self.coefs * self.gather(maps))
+        return _sum(self.coefs * self.gather(maps, keep=False))
 
     def through(self, lines: Lines, slope: Tensor | None = None) -> tuple["Windows", Tensor]:
         """As `Lines.pull`: coefficients >= 0 take the lower line, the others the upper one.
@@ -152,12 +167,20 @@ def _sum(values: Tensor) -> Tensor:
     return values.flatten(2).sum(2)
 
 
-def start(node: Node, neurons: Tensor, batch: Tensor, like: Tensor) -> Windows:
+# (id of a map, geometry) -> the map, its padded form, the room in front
+Padded = dict[tuple[int, Pair, Pair, Pair], tuple[Tensor, Tensor, Pair]]
+
+
+def start(
+    node: Node, neurons: Tensor, batch: Tensor, like: Tensor, padded: Padded | None = None
+) -> Windows:
     """One row for each neuron (flat index) of a node of shape [C, H, W]: a window of one position."""
     channels, high, wide = node.shape
     where = neurons % (high * wide)
     coefs = F.one_hot(neurons // (high * wide), channels).to(like.dtype)
-    return Windows(coefs.view(1, -1, 1, 1, channels), batch, where // wide, where % wide)
+    coefs = coefs.view(1, -1, 1, 1, channels)
+    place = (where // wide, where % wide, (high, wide))
+    return Windows(coefs, batch, *place, {} if padded is None else padded)
 
 
 # (op, graph, node, windows) -> (windows for each input, offset [S, N] or None)
@@ -205,7 +228,7 @@ def _batch_norm(op: BatchNorm, node: Node, rows: Windows) -> Pulled:
 def _scale(op: Scale, node: Node, rows: Windows) -> Pulled:
     """Each element by its factor."""
     factor = op.forward(rows.coefs.new_ones(1, *node.shape))
-    return (replace(rows, coefs=rows.coefs * rows.gather(factor)),), None
+    return (replace(rows, coefs=rows.coefs * rows.gather(factor, keep=False)),), None
 
 
 @pulls.register(Shift)

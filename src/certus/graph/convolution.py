@@ -70,18 +70,24 @@ def _fit(full: Tensor, layout: Layout) -> Tensor:
 
 
 def _as_matrix(rows: Tensor, weight: Tensor, layout: Layout) -> Tensor:
-    """All places of the map at once: unit rows of every place make the matrix."""
-    n, channels, high, wide = rows.shape
-    units = torch.eye(high * wide, dtype=rows.dtype, device=rows.device)
-    units = units.view(-1, 1, high, wide)
-    kernels = weight.flatten(0, 1).unsqueeze(0)
-    spread = F.conv_transpose2d(units, kernels, None, layout.stride, dilation=layout.dilation)
-    full = spread.shape[2:]
-    # [place, out, in, y, x] -> [place, out] x [y, x, in], rows and result with channels last
-    matrix = spread.view(high * wide, *weight.shape[:2], *full).permute(0, 1, 3, 4, 2)
-    flat = rows.permute(0, 2, 3, 1).reshape(n, high * wide * channels)
-    found = flat @ matrix.reshape(high * wide * channels, -1)
-    return found.view(n, *full, weight.shape[1]).permute(0, 3, 1, 2)
+    """All places of the map at once, as one dense matrix [place, out] x [y, x, in]."""
+    n, out, high, wide = rows.shape
+    (kh, kw), channels = weight.shape[2:], weight.shape[1]
+    (sy, sx), (dy, dx) = layout.stride, layout.dilation
+    full = reach((high, wide), (kh, kw), layout.stride, layout.dilation)
+    kernel = weight.permute(0, 2, 3, 1)
+    if high * wide == 1 and (dy, dx) == (1, 1):
+        matrix = kernel
+    else:
+        matrix = weight.new_zeros(high, wide, out, *full, channels)
+        for y in range(high):
+            for x in range(wide):
+                span = slice(y * sy, y * sy + dy * (kh - 1) + 1, dy)
+                across = slice(x * sx, x * sx + dx * (kw - 1) + 1, dx)
+                matrix[y, x, :, span, across] = kernel
+    flat = rows.permute(0, 2, 3, 1).reshape(n, high * wide * out)
+    found = flat @ matrix.reshape(high * wide * out, -1)
+    return found.view(n, *full, channels).permute(0, 3, 1, 2)
 
 
 def _by_phases(rows: Tensor, weight: Tensor, stride: int) -> Tensor:
