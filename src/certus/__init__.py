@@ -25,6 +25,9 @@ from certus.core import UnsupportedError as UnsupportedError
 from certus.core import Verdict as Verdict
 from certus.graph import Graph as Graph
 from certus.graph import trace as trace
+from certus.graph.onnx import load as load
+from certus.properties import Problem as Problem
+from certus.properties import load_property as load_property
 from certus.smoothing import Gaussian as Gaussian
 from certus.smoothing import Smoothed as Smoothed
 from certus.threats import L1 as L1

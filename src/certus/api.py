@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from certus.attacks import FGSM, PGD, Attack
-from certus.bounding import IBP, BoundMethod, Crown, Tightest, crown_ibp
+from certus.bounding import BoundMethod
 from certus.certifiers import Certifier
+from certus.certifiers.bound_methods import BOUNDS
 from certus.certifiers.table import CERTIFIERS, look_up
 from certus.core import ArgumentError, AttackResult, Bounds, Certificates, Progress
 from certus.core.numerics import sound
@@ -21,16 +22,6 @@ from certus.threats import Region, Threat
 Model = Graph | nn.Module
 
 
-def _tightest() -> Tightest:
-    return Tightest(IBP(), Crown())
-
-
-BOUNDS: dict[str, Any] = {
-    "ibp": IBP,
-    "crown-ibp": crown_ibp,
-    "crown": Crown,
-    "tightest": _tightest,
-}
 ATTACKS: dict[str, type[Attack]] = {"pgd": PGD, "fgsm": FGSM}
 
 
@@ -40,17 +31,21 @@ def bounds(
     threat: Threat | None = None,
     method: str | BoundMethod = "crown",
     spec: Tensor | None = None,
+    **options: Any,
 ) -> Bounds:
     """Lower and upper bounds of a model's outputs over the inputs that a threat allows.
 
     model: an nn.Module in evaluation mode or a Graph. x: [B, *shape] with a threat, or a Region that
-    stands for both. method: a name (`certus methods` lists them) or a BoundMethod. spec: [B, R, K] or
+    stands for both. method: a name (`certus methods` lists them) with its options as keywords, such as
+    iterations=50 or memory=2**30 (bytes), or a BoundMethod. spec: [B, R, K] or
     [1, R, K] rows of linear functionals of the output, default the outputs themselves. Returns lower
     and upper [B, *output] (or [B, R]); -inf and inf where a bound came out NaN, infinite or crossed.
     Holds in exact arithmetic. Raises ArgumentError, ModelError, UnsupportedError.
     """
     region = _region(x, threat)
-    chosen = look_up(BOUNDS, method, {}) if isinstance(method, str) else method
+    if not isinstance(method, str) and options:
+        raise ArgumentError("options belong to a method's name; configure a BoundMethod itself")
+    chosen = look_up(BOUNDS, method, options) if isinstance(method, str) else method
     _expect(chosen, BoundMethod)
     graph = _graph(model, region.center)
     _check_fit(graph, region.center, spec)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from certus.relax import intervals as rules
 from certus.core import UnsupportedError
 from certus.graph import affine, structural
 from certus.graph.activation import MaxPool, Relu
 from certus.graph.op import Affine, Elementwise, Input, Monotone, Op, Selection
+from certus.relax import intervals as rules
 from certus.relax import relaxations
 
 
@@ -19,6 +19,12 @@ def conv(out, inner, kernel, stride, padding, dilation, groups=1, bias=True):
     return affine.Conv(
         randn(out, inner, *kernel), randn(out) if bias else None, stride, padding, dilation, groups
     )
+
+
+def deconv(inner, out, kernel, stride, padding, extra, dilation, groups=1):
+    weight = randn(inner, out, *kernel)
+    bias = randn(out * groups)
+    return affine.ConvTranspose(weight, bias, stride, padding, extra, dilation, groups)
 
 
 def norm(channels, weight=True):
@@ -70,6 +76,25 @@ CASES = {
     "avgpool-uncounted": (structural.AvgPool((3, 3), (2, 2), (1, 1), True, False), [(2, 6, 5)]),
     "adaptive": (structural.AdaptiveAvgPool((2, 3)), [(2, 5, 7)]),
     "pad": (structural.Pad((1, 2, 0, 1), 0.7), [(2, 3, 3)]),
+    "deconv1d": (deconv(2, 3, (3,), (2,), (1,), (1,), (1,)), [(2, 4)]),
+    "deconv2d": (deconv(2, 3, (3, 2), (2, 3), (1, 0), (1, 2), (1, 1)), [(2, 3, 2)]),
+    "deconv2d-groups": (deconv(4, 2, (2, 2), (1, 1), (0, 0), (0, 0), (2, 1), 2), [(4, 3, 3)]),
+    "deconv2d-extra": (deconv(2, 1, (2, 2), (1, 2), (0, 0), (2, 1), (3, 1)), [(2, 3, 3)]),
+    "deconv3d": (
+        deconv(1, 2, (2, 1, 2), (2, 1, 1), (0, 0, 1), (0, 0, 0), (1, 1, 1)),
+        [(1, 2, 2, 3)],
+    ),
+    "gather": (structural.Gather(torch.tensor([3, 0, 0, 5, 3, 3]), (2, 3)), [(2, 3)]),
+    "flip": (structural.Flip((1, 3)), [(2, 3, 2)]),
+    "cumsum": (structural.CumSum(1), [(4, 2)]),
+    "cumsum-exclusive": (structural.CumSum(2, exclusive=True), [(2, 4)]),
+    "cumsum-reverse": (structural.CumSum(1, exclusive=True, reverse=True), [(4,)]),
+    "resize-nearest": (structural.Resize((4,)), [(2, 3)]),
+    "resize-exact": (structural.Resize((5, 3), "nearest-exact"), [(2, 2, 4)]),
+    "resize-linear": (structural.Resize((4,), "linear"), [(2, 3)]),
+    "resize-bilinear": (structural.Resize((3, 5), "bilinear", scales=(1.7, 2.5)), [(1, 2, 2)]),
+    "resize-corners": (structural.Resize((5, 3), "bilinear", True), [(1, 2, 2)]),
+    "resize-trilinear": (structural.Resize((2, 3, 3), "trilinear"), [(1, 2, 2, 2)]),
     "crop": (structural.Pad((-1, 2)), [(2, 4)]),
 }
 
@@ -149,7 +174,8 @@ def test_every_operation_has_an_interval_rule_and_a_relaxation():
 
 
 def test_rules_sit_only_on_classes_that_state_the_property():
-    assert set(rules) == {Affine, Monotone, Elementwise}
+    own = {Scale, Shift, Sum, Mul, Product, Softmax, Maximum, Norm, ArgMax}
+    assert set(rules) - own == {Affine, Selection, Monotone, Elementwise}
     assert Monotone not in relaxations and Elementwise not in relaxations
 
 

@@ -41,12 +41,12 @@ def intervals(dtype):
 
 def lines(relaxation, x):
     """The lower and the upper line at x, by pulling back +1 and -1."""
-    one = torch.ones_like(relaxation.upper_slope)[None, None]
+    one = torch.ones_like(relaxation.upper_slope)[None]
     (slope,), offset = relaxation.pull(one)
     (negative,), minus = relaxation.pull(-one)
     del offset, minus  # sums over elements; the elementwise offsets are fields
     low = 0.0 if relaxation.lower_offset is None else relaxation.lower_offset
-    return slope[0, 0] * x + low, -negative[0, 0] * x + relaxation.upper_offset
+    return slope[0] * x + low, -negative[0] * x + relaxation.upper_offset
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 3e-6)])

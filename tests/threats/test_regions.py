@@ -149,6 +149,9 @@ def test_linear_range_has_its_closed_form(case):
         low = torch.maximum(low, ends.amin(0).flatten(2).sum(2))
         high = torch.minimum(high, ends.amax(0).flatten(2).sum(2))
     found = region.linear_range(rows)
+    if clip is not None and norm != "linf":  # tighter than both; the optimum is in test_cut.py
+        assert bool((found[0] >= low - 1e-12).all() & (found[1] <= high + 1e-12).all())
+        return
     torch.testing.assert_close(found[0], low)
     torch.testing.assert_close(found[1], high)
 
@@ -188,15 +191,13 @@ def test_linear_range_against_linear_programming(norm, clip):
     region = NORMS[norm](eps, clip=clip).region(x)
     rows = torch.randn(2, B, *SHAPE, dtype=x.dtype)
     low, high = region.linear_range(rows)
-    exact = norm == "linf" or clip is None
     for r in range(2):
         for b in range(B):
             flat = x[b].flatten(), eps[b].flatten()
             best = optimum(norm, *flat, clip, rows[r, b].flatten())
             worst = -optimum(norm, *flat, clip, -rows[r, b].flatten())
             assert high[r, b] >= best - 1e-9 and low[r, b] <= worst + 1e-9
-            if exact:
-                assert abs(high[r, b] - best) < 1e-7 and abs(low[r, b] - worst) < 1e-7
+            assert abs(high[r, b] - best) < 1e-7 and abs(low[r, b] - worst) < 1e-7
 
 
 def test_corners_enclose_and_are_reached(case):

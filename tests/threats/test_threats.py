@@ -100,7 +100,7 @@ def test_text_that_is_a_threat(text, norm, eps):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "linf", "linf:", ":0.1", "l0:1", "l3:1", "linf:x", "linf:1/0", "linf:1/2/3", "linf:-1",
+    ["", "linf", "linf:", ":0.1", "l0:1.5", "l0:-1", "l3:1", "linf:x", "linf:1/0", "linf:1/2/3", "linf:-1",
      "l2:nan", "l2:inf", "l1:1e999", "linf 0.1", "l2:/", "l2:/2", "linf:0,1"],
 )  # fmt: skip
 def test_text_that_is_none(text):

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from certus.bounding.alphas import Alphas, best_bounds
 from certus.bounding.backward import Rows, Walk
-from certus.bounding.base import Interval, State
+from certus.bounding.base import State
 from certus.bounding.crown import Crown
 from certus.core import ArgumentError, Bounds
 from certus.core.validate import count
 from certus.graph import Graph
+from certus.relax import Interval
 from certus.threats import Region
 
 

@@ -100,10 +100,10 @@ class Walk:
         """Add rows to what these nodes have got already."""
         for position, part in zip(positions, parts, strict=False):
             held, rows = self.pending.get(position), part
-            if isinstance(held, Windows) and isinstance(rows, Windows):
-                if held.stride != rows.stride:  # the two came by different paces: no common window
-                    self._leave_windows()
-                    held = self.pending[position]
+            both = isinstance(held, Windows) and isinstance(rows, Windows)
+            if both and held.stride != rows.stride:  # type: ignore[union-attr]
+                self._leave_windows()  # the two came at different paces: no common window
+                held = self.pending[position]
             if isinstance(rows, Windows) and not self.small:
                 rows = self._whole(position, rows)
             if isinstance(rows, Tensor) and rows.ndim == 5:

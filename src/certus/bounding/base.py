@@ -9,8 +9,7 @@ from torch import Tensor
 
 from certus.core import ArgumentError, Bounds
 from certus.graph import Graph
-from certus.relax import Interval as Interval
-from certus.relax import Relaxation
+from certus.relax import Interval, Relaxation
 from certus.threats import Region
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding.backward import Walk, both_bounds
-from certus.bounding.base import BoundMethod, Interval, State
+from certus.bounding.base import BoundMethod, State
 from certus.bounding.budget import elements, widest
 from certus.bounding.interval import IBP, affine_in_input, step
 from certus.bounding.search import BoundsOf, tightened
@@ -18,7 +18,7 @@ from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift
 from certus.graph.fusion import fused, needed
 from certus.graph.op import Affine, Input
 from certus.graph.structural import Pad, Permute, Reshape, Select, Slice
-from certus.relax import relaxations
+from certus.relax import Interval, relaxations
 from certus.threats import Box, Region
 
 

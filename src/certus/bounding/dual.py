@@ -1,7 +1,7 @@
 """The dual network of Wong and Kolter (2018), which is CROWN's walk with Fast-Lin's slopes."""
 
 from certus.bounding.crown import Crown
-from certus.bounding.slopes import FAST_LIN
+from certus.bounding.fixed_slopes import FAST_LIN
 
 
 def wong_kolter(memory: int | None = None) -> Crown:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding.backward import both_bounds
-from certus.bounding.base import BoundMethod, Interval, State
+from certus.bounding.base import BoundMethod, State
 from certus.bounding.budget import elements
 from certus.bounding.search import tightened
 from certus.core import Bounds
@@ -14,6 +14,7 @@ from certus.graph import Graph
 from certus.graph.fusion import fused, needed
 from certus.graph.graph import Node
 from certus.graph.op import Affine
+from certus.relax import Interval
 from certus.relax import intervals as interval_rules
 from certus.threats import Box, Region
 

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from certus.bounding.base import BoundMethod, Interval, State
+from certus.bounding.base import BoundMethod, State
 from certus.bounding.interval import step
 from certus.core import Bounds
 from certus.core.numerics import sound
 from certus.graph import Graph, Node
 from certus.graph.affine import Conv, Linear
+from certus.graph.fusion import fused, needed
 from certus.graph.op import Affine, Shape
+from certus.relax import Interval
 from certus.threats import Region
 
 _PIECE = 2**24  # elements of one batch of generators or of rows
@@ -69,11 +71,15 @@ class Propagation(BoundMethod):
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """Forms and intervals, node by node; a form is dropped after its last use."""
+        graph = fused(graph)
+        wanted = needed(graph)
         forms: dict[int, Form] = {0: self.start(region)}
         intervals: dict[int, Interval] = {0: (region.lower, region.upper)}
         known = {0}
-        last = {source: at for at, node in enumerate(graph.nodes) for source in node.inputs}
-        for position, node in enumerate(graph.nodes[1:], start=1):
+        last = {s: at for at, n in enumerate(graph.nodes) if at in wanted for s in n.inputs}
+        for position, node in enumerate(graph.nodes):
+            if position == 0 or position not in wanted:
+                continue
             own = [forms[source] for source in node.inputs]
             if isinstance(node.op, Affine):
                 intervals[position] = step(node, intervals)
@@ -144,9 +150,11 @@ def _linear(op: Affine, parts: Sequence[Tensor], shapes: list[Shape]) -> Tensor:
         value = replace(op, bias=None).forward(*flat)
     elif op.offset(shapes, flat[0]) is None:
         value = op.forward(*flat)
-    else:  # the derivative of an affine map is its linear part
-        origin = tuple(torch.zeros_like(f) for f in flat)
-        value = torch.func.jvp(op.forward, origin, tuple(flat))[1]
+    else:  # the transpose of the transpose
+        like = op.forward(*[f.new_zeros(1, *s) for f, s in zip(flat, shapes, strict=True)])
+        origin = torch.zeros_like(like).expand(count * batch, *like.shape[1:])
+        back = torch.func.vjp(lambda rows: tuple(op.transpose(rows, shapes)), origin)[1]
+        value = back(tuple(flat))[0]
     return value.reshape(count, batch, *value.shape[1:])
 
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from certus.bounding.base import Interval
 from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.activation import MaxPool
 from certus.graph.op import Affine, Elementwise, Shape
+from certus.relax import Interval
 from certus.relax import intervals as ranges_of
 
 # (op, errors of the inputs, intervals of the inputs, shapes, unit) -> error of the output

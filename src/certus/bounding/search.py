@@ -7,11 +7,12 @@ from torch import Tensor
 
 from certus.bounding import windows
 from certus.bounding.backward import Rows
-from certus.bounding.base import Interval, State
+from certus.bounding.base import State
 from certus.bounding.budget import widest, widest_window
 from certus.core import Bounds
 from certus.core.numerics import sound
 from certus.graph.affine import Linear
+from certus.relax import Interval
 
 _ALONE = 64  # rows of an input that are worth a walk of their own
 

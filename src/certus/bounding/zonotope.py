@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from certus.bounding.fixed_slopes import FAST_LIN
 from certus.bounding.propagation import (
     Form,
     Known,
@@ -16,7 +17,6 @@ from certus.bounding.propagation import (
     ranges,
     rows_of,
 )
-from certus.bounding.slopes import FAST_LIN
 from certus.core import Bounds
 from certus.core.validate import count
 from certus.graph import Node
@@ -89,7 +89,7 @@ class DeepZ(Propagation):
     sigmoid and tanh, min(f'(l), f'(u))). Other operations (products, softmax, max pooling) fall back to
     their interval with fresh error terms. terms: how many error terms an input may have; beyond, the
     smallest blocks and errors are merged into one independent error for each neuron, which is sound
-    and loses only their correlation.
+    and loses only their correlation (which blocks are smallest is decided for a whole batch).
     """
 
     terms: int = 1024
@@ -136,7 +136,7 @@ class DeepZ(Propagation):
         flat = half.flatten(1)
         fresh = min(int((flat > 0).sum(1).max()), self.terms)
         while errors and sum(map(len, errors.values())) + fresh > self.terms:
-            smallest = min(errors, key=lambda n: float(errors[n].abs().sum()))
+            smallest = min(errors, key=lambda n: float(errors[n].detach().abs().sum()))
             merged = errors.pop(smallest).abs().sum(0)
             radius = merged if radius is None else radius + merged
         chosen = flat.argsort(dim=1, descending=True, stable=True)[:, :fresh]
@@ -179,7 +179,8 @@ def parallel(op: Elementwise, lines: Lines, interval: Interval) -> tuple[Tensor,
         found.append((slope, bottom, torch.where(usable, top, float("inf"))))
     slope, bottom, top = found[0]
     for other in found[1:]:
-        better = (other[2] - other[1] < top - bottom) & (other[2] >= other[1])
+        # by more than rounding, so that ties fall the same way in every batch
+        better = (other[2] - other[1] < 0.999 * (top - bottom)) & (other[2] >= other[1])
         slope = torch.where(better, other[0], slope)
         bottom, top = torch.where(better, other[1], bottom), torch.where(better, other[2], top)
     return slope, (top + bottom) / 2, ((top - bottom) / 2).clamp(min=0)

@@ -1,11 +1,12 @@
 """Method names to certifiers: the one table behind every `method="..."`."""
 
 from dataclasses import fields
+from inspect import signature
 from typing import Any
 
+from certus.certifiers import bounds
 from certus.certifiers.auto import AutoCertifier
 from certus.certifiers.base import Certifier
-from certus.certifiers.bounds import CrownCertifier, CrownIbpCertifier, IntervalCertifier
 from certus.certifiers.lipschitz import LipschitzCertifier
 from certus.certifiers.milp import MilpCertifier
 from certus.certifiers.smoothing import SmoothingCertifier
@@ -15,9 +16,17 @@ CERTIFIERS: dict[str, type[Certifier]] = {
     kind.name: kind
     for kind in (
         AutoCertifier,
-        IntervalCertifier,
-        CrownIbpCertifier,
-        CrownCertifier,
+        bounds.IntervalCertifier,
+        bounds.ZonotopeCertifier,
+        bounds.ForwardCertifier,
+        bounds.CrownIbpCertifier,
+        bounds.FastLinCertifier,
+        bounds.WongKolterCertifier,
+        bounds.DeeppolyCertifier,
+        bounds.CrownCertifier,
+        bounds.AlphaCrownCertifier,
+        bounds.SdpCrownCertifier,
+        bounds.LpCertifier,
         LipschitzCertifier,
         SmoothingCertifier,
         MilpCertifier,
@@ -30,7 +39,7 @@ def look_up(table: dict[str, Any], name: str, options: dict[str, Any]) -> Any:
     if name not in table:
         raise ArgumentError(f"unknown method {name!r}; there are: {', '.join(table)}")
     kind = table[name]
-    known = [f.name for f in fields(kind)] if isinstance(kind, type) else []
+    known = [f.name for f in fields(kind)] if isinstance(kind, type) else list(signature(kind).parameters)
     strange = [option for option in options if option not in known]
     if strange:
         raise ArgumentError(

@@ -35,6 +35,10 @@ class Rules:
         """A new table with some rules replaced; this one is unchanged."""
         return Rules(name, self._table | table)
 
+    def __repr__(self) -> str:
+        """Its name: tables are told apart by what they are for."""
+        return f"Rules({self.name!r})"
+
     def __contains__(self, kind: type) -> bool:
         """Whether objects of this class have a rule."""
         return any(base in self._table for base in kind.__mro__)

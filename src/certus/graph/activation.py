@@ -1,12 +1,15 @@
 """Activations and max pooling: monotone operations, with the facts that relaxations rest on."""
 
-from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from certus.graph.curved import Curved
 from certus.graph.op import Increasing, Monotone
 
 
@@ -58,12 +61,21 @@ class Clamp(Increasing):
 
 
 @dataclass(frozen=True, eq=False)
-class SShaped(Increasing):
+class Within(Clamp):
+    """The identity on a value that lies in [low, high] for reasons that intervals do not see.
+
+    Promise of whoever makes it: no value that can occur lies outside, so the clamp never acts.
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class SShaped(Curved, Increasing):
     """Promise: differentiable, convex for x <= 0 and concave for x >= 0, strictly increasing."""
 
-    @abstractmethod
-    def derivative(self, x: Tensor) -> Tensor:
-        """f'(x), elementwise; no default is sound, so every leaf writes its own."""
+    @property
+    def bends(self) -> tuple[float, ...]:
+        """Zero."""
+        return (0.0,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,49 +116,77 @@ class Tanh(SShaped):
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Monotone):
-    """Largest value of each window over the last two dimensions; padding counts as minus infinity."""
+    """Largest value of each window over the last n dimensions, n = 1, 2 or 3 entries of `kernel`.
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int] = (1, 1)
+    Padding counts as minus infinity.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...] = (1, 1)
     ceil_mode: bool = False
 
+    def __post_init__(self) -> None:
+        """A dilation that was left out is one in every dimension."""
+        if len(self.dilation) != len(self.kernel) and set(self.dilation) == {1}:
+            object.__setattr__(self, "dilation", (1,) * len(self.kernel))
+
     def forward(self, *inputs: Tensor) -> Tensor:
-        """torch's max_pool2d."""
-        return F.max_pool2d(
+        """torch's max_pool1d / 2d / 3d."""
+        pools: dict[int, Callable[..., Tensor]] = {
+            1: F.max_pool1d,
+            2: F.max_pool2d,
+            3: F.max_pool3d,
+        }
+        pool = pools[len(self.kernel)]
+        return pool(
             inputs[0], self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
         )
 
     def windows(self, x: Tensor, fill: float) -> Tensor:
-        """[N, C, H, W] -> [N, C, kernel elements, outputs], positions outside the input = fill."""
-        padded = F.pad(x, self._margins(x), value=fill)
-        n, c = x.shape[:2]
-        flat = padded.reshape(n * c, 1, *padded.shape[2:])
-        columns = F.unfold(flat, self.kernel, self.dilation, 0, self.stride)
-        return columns.view(n, c, columns.shape[1], columns.shape[2])
+        """[N, C, *space] -> [N, C, kernel elements, outputs], positions outside the input = fill."""
+        margins, taps = self._taps(tuple(x.shape[2:]))
+        padded = F.pad(x, margins, value=fill)
+        return torch.stack([padded[_inner(tap)].flatten(2) for tap in taps], 2)
 
-    def scatter(self, columns: Tensor, size: tuple[int, int]) -> Tensor:
+    def scatter(self, columns: Tensor, size: tuple[int, ...]) -> Tensor:
         """Adjoint of `windows`: add [N, C, kernel elements, outputs] back onto [N, C, *size]."""
-        n, c = columns.shape[:2]
-        left, right, top, bottom = self._margins(columns.new_empty(1, 1, *size))
-        padded = (size[0] + top + bottom, size[1] + left + right)
-        flat = columns.reshape(n * c, columns.shape[2], columns.shape[3])
-        folded = F.fold(flat, padded, self.kernel, self.dilation, 0, self.stride)
-        folded = folded.view(n, c, *padded)
-        return folded[:, :, top : top + size[0], left : left + size[1]]
+        shape = self.forward(columns.new_zeros(1, 1, *size)).shape[2:]
+        return self.spread((x.unflatten(2, shape) for x in columns.unbind(2)), size)
 
-    def _margins(self, x: Tensor) -> tuple[int, int, int, int]:
-        """Padding left, right, top, bottom so that windows and outputs correspond one to one."""
+    def spread(self, pieces: Iterable[Tensor], size: tuple[int, ...]) -> Tensor:
+        """`scatter` with one piece [..., *out] for each kernel element: [..., *size]."""
+        margins, taps = self._taps(size)
+        before, after = margins[-2::-2], margins[::-2]
+        padded = [a + s + b for a, s, b in zip(before, size, after, strict=True)]
+        total: Tensor | None = None
+        for piece, tap in zip(pieces, taps, strict=True):
+            if total is None:
+                total = piece.new_zeros(*piece.shape[: -len(size)], *padded)
+            view = total[_inner(tap)]
+            view += piece
+        assert total is not None
+        return total[_inner([slice(a, a + s) for a, s in zip(before, size, strict=True)])]
+
+    def _taps(self, size: tuple[int, ...]) -> tuple[list[int], list[tuple[slice, ...]]]:
+        """Padding as F.pad takes it, and for each kernel element its slice of the padded input.
+
+        The padding is such that windows and outputs correspond one to one.
+        """
         with torch.no_grad():
-            out = self.forward(torch.zeros(1, 1, *x.shape[2:])).shape[2:]
-        sides = []
-        for axis in (1, 0):
-            reach = (
-                (out[axis] - 1) * self.stride[axis]
-                + self.dilation[axis] * (self.kernel[axis] - 1)
-                + 1
-            )
-            before = self.padding[axis]
-            sides += [before, max(0, reach - before - x.shape[2 + axis])]
-        return sides[0], sides[1], sides[2], sides[3]
+            out = self.forward(torch.zeros(1, 1, *size)).shape[2:]
+        margins: list[int] = []
+        ranges = []
+        for axis, (k, s, p, d) in enumerate(
+            zip(self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        ):
+            run = (out[axis] - 1) * s + 1
+            margins = [p, max(0, run + d * (k - 1) - p - size[axis]), *margins]
+            ranges.append([slice(i * d, i * d + run, s) for i in range(k)])
+        return margins, list(product(*ranges))
+
+
+def _inner(slices: Sequence[slice]) -> Any:
+    """An index of the last dimensions."""
+    return (..., *slices)

@@ -29,6 +29,11 @@ class Builder:
         self._nodes.append(Node(op, inputs, tuple(value.shape[1:]), source))
         return len(self._nodes) - 1
 
+    @property
+    def like(self) -> Tensor:
+        """A tensor in the dtype and on the device of the network, to make constants from."""
+        return self._values[0]
+
     def shape(self, position: int) -> Shape:
         """Shape of a node's value without the batch."""
         return self._nodes[position].shape

@@ -151,3 +151,100 @@ class Pad(Affine):
     def magnitude(self, *radii: Tensor) -> Tensor:
         """Zero radius in the padding."""
         return F.pad(radii[0], self.widths)
+
+
+@dataclass(frozen=True, eq=False)
+class Gather(Selection):
+    """Any selection or copy of values at constant places: y = x.flatten(1)[:, index], reshaped.
+
+    index: int64 [numel of shape], into one input of the batch laid out flat.
+    """
+
+    index: Tensor
+    shape: Shape
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """[B, *old] -> [B, *shape]."""
+        x = inputs[0]
+        return x.flatten(1).index_select(1, self.index).view(x.shape[0], *self.shape)
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """Add every coefficient back where its value came from."""
+        count = rows.shape[0]
+        pulled = rows.new_zeros(count, torch.Size(shapes[0]).numel())
+        pulled = pulled.index_add(1, self.index, rows.reshape(count, -1))
+        return (pulled.view(count, *shapes[0]),)
+
+
+@dataclass(frozen=True, eq=False)
+class Flip(Selection):
+    """The order reversed along dimensions (batch is 0 and not allowed)."""
+
+    dims: tuple[int, ...]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """torch.flip."""
+        return inputs[0].flip(self.dims)
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """Its own inverse."""
+        return (rows.flip(self.dims),)
+
+
+@dataclass(frozen=True, eq=False)
+class CumSum(Selection):
+    """Running sum along one dimension (batch is 0 and not allowed).
+
+    exclusive: without the entry itself. reverse: from the end.
+    """
+
+    dim: int
+    exclusive: bool = False
+    reverse: bool = False
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The sum of the entries up to each one."""
+        return _running(inputs[0], self.dim, self.exclusive, self.reverse)
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """The running sum in the other direction."""
+        return (_running(rows, self.dim, self.exclusive, not self.reverse),)
+
+
+def _running(x: Tensor, dim: int, exclusive: bool, reverse: bool) -> Tensor:
+    x = x.flip(dim) if reverse else x
+    if exclusive:  # a zero in front, the last entry left out; subtracting x would cancel
+        x = torch.cat(
+            [torch.zeros_like(x.narrow(dim, 0, 1)), x.narrow(dim, 0, x.shape[dim] - 1)], dim
+        )
+    total = x.cumsum(dim)
+    return total.flip(dim) if reverse else total
+
+
+@dataclass(frozen=True, eq=False)
+class Resize(Selection):
+    """Interpolation of [C, *space] to the spatial size `size`: weights of neighbours, all >= 0.
+
+    mode: nearest, nearest-exact or linear (bilinear, trilinear by the number of dimensions). scales:
+    the factors that give the sampling positions; None computes them from the sizes. Bicubic
+    interpolation has negative weights and is spelled as products with constant matrices instead.
+    """
+
+    size: tuple[int, ...]
+    mode: str = "nearest"
+    align_corners: bool = False
+    scales: tuple[float, ...] | None = None
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """[B, C, *space] -> [B, C, *size]."""
+        scales = self.scales or (None,) * len(self.size)
+        kind = f"{_LINEAR[len(self.size)] if 'linear' in self.mode else self.mode}"
+        name = f"upsample_{kind.replace('-', '_')}{len(self.size)}d"
+        if self.mode == "nearest-exact":
+            name = f"_upsample_nearest_exact{len(self.size)}d"
+        corners = (self.align_corners,) if "linear" in self.mode else ()
+        resize: Callable[..., Tensor] = getattr(torch.ops.aten, name)
+        return resize(inputs[0], self.size, *corners, *scales)
+
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}

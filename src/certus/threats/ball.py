@@ -1,15 +1,17 @@
 """Ball: L2 and L1 balls around an input, scaled by eps and cut by the clip range."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from certus.core.random import draw
-from certus.threats.box import inner, rounded
+from certus.threats.box import Box, inner, rounded
 from certus.threats.cube import Cube
+from certus.threats.cut import cut_l1, cut_l2
 from certus.threats.region import Region, spread
 
+_PIECE = 2**22  # coefficients that are cut by the box at a time
 _PULLS = 12  # halvings of the way back to the centre where rounding leaves a point outside
 
 
@@ -26,7 +28,7 @@ class Ball(Region):
     ) -> None:
         self._x, self._eps, self._p, self._clip = x, eps, p, clip
         self._reach = rounded(eps, x.dtype, up=True)
-        self._box = Cube(x, eps, clip)
+        self._box: Box = Cube(x, eps, clip)
 
     @property
     def center(self) -> Tensor:
@@ -44,14 +46,39 @@ class Ball(Region):
         return self._box.upper
 
     def linear_range(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """<row, x> -+ ||eps * row||_q, 1/p + 1/q = 1, and never beyond the bounding box's range."""
+        """<row, x> -+ ||eps * row||_q, 1/p + 1/q = 1; where a clip range cuts the ball, the range on
+
+        ball and box together (`cut.py`: exact up to the search for one multiplier, always outer),
+        never beyond the ball's or the bounding box's own.
+        """
         middle = inner(rows, self._x)
-        flat = (rows * self._reach).flatten(2)
-        radius = _norm(flat) if self._p == 2 else flat.abs().amax(2)
         if self._clip is None:
+            flat = (rows * self._reach).flatten(2)
+            radius = _norm(flat) if self._p == 2 else flat.abs().amax(2)
             return middle - radius, middle + radius
+        down, up = self._reaches(rows)
         low, high = self._box.linear_range(rows)
-        return torch.maximum(middle - radius, low), torch.minimum(middle + radius, high)
+        return torch.maximum(middle - down, low), torch.minimum(middle + up, high)
+
+    def _reaches(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """How far <row, .> can fall and rise from the centre on ball and box, in pieces of rows."""
+        below, above = self._unit_limits()
+        reach = self._reach.flatten(1)
+        cut = cut_l2 if self._p == 2 else cut_l1
+        found = []
+        for piece in rows.flatten(2).split(max(1, _PIECE // reach.numel())):
+            h = piece * reach
+            plain = _norm(h) if self._p == 2 else h.abs().amax(2)
+            up, down = cut(h, below, above), cut(-h, below, above)
+            found.append((torch.minimum(down, plain), torch.minimum(up, plain)))
+        downs, ups = zip(*found, strict=True)
+        return torch.cat(downs), torch.cat(ups)
+
+    def _unit_limits(self) -> tuple[Tensor, Tensor]:
+        """The clip box in units of eps around x, [B, n] each; zero where an element cannot move."""
+        safe = torch.where(self._reach > 0, self._reach, 1.0)
+        below, above = (self.lower - self._x) / safe, (self.upper - self._x) / safe
+        return below.clamp(-1.0, 0.0).flatten(1), above.clamp(0.0, 1.0).flatten(1)
 
     def project(self, x: Tensor) -> Tensor:
         """Shrink towards the centre where outside, then clip: always inside, and near x."""
@@ -110,6 +137,13 @@ class Ball(Region):
     def select(self, index: Tensor) -> "Ball":
         """Some of the balls."""
         return Ball(self._x[index], self._eps[index], self._p, self._clip)
+
+    def picked(self, pick: Callable[[Tensor], Tensor]) -> "Ball":
+        """A ball again: leaving out coordinates projects, since each of them may stay at its centre."""
+        ball = object.__new__(Ball)
+        ball._x, ball._eps, ball._reach = pick(self._x), pick(self._eps), pick(self._reach)
+        ball._box, ball._p, ball._clip = self._box.picked(pick), self._p, self._clip
+        return ball
 
     def _unit(self, x: Tensor) -> Tensor:
         """(x' - x) / eps as [B, n] for x' in float64; infinite for a move where eps is 0."""

@@ -1,5 +1,6 @@
 """Threats: what an adversary may do to an input, in the input's own units."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from certus.core import ArgumentError
 from certus.threats.ball import Ball
 from certus.threats.cube import Cube
 from certus.threats.region import Region, spread
+from certus.threats.sparse import Sparse, whole
 
 Clip = tuple[float, float] | None
 
@@ -117,16 +119,53 @@ class L1(NormBall):
         return Ball(x, eps, 1, self.clip)
 
 
+class L0(NormBall):
+    """At most eps values change, each to anything inside clip; eps is a whole number, or [B] of them."""
+
+    norm = "l0"
+    pixels = False
+
+    def __init__(self, eps: float | Tensor, clip: Clip = (0.0, 1.0)) -> None:
+        super().__init__(eps, clip)
+        value = _tensor(eps)
+        if clip is None or not all(map(math.isfinite, clip)):
+            raise ArgumentError("an l0 threat needs a finite clip: it limits what a value becomes")
+        if not bool((value == value.round()).all()):
+            raise ArgumentError(f"an l0 threat takes a whole number of values as eps, got {eps}")
+        self.eps = int(value) if value.ndim == 0 else eps
+        self.limits = clip
+
+    def describe(self) -> str:
+        """As for every ball, with a whole number: `l0:3`."""
+        return f"{self.norm}:{self.eps}" if isinstance(self.eps, int) else super().describe()
+
+    def _around(self, x: Tensor, eps: Tensor) -> Region:
+        return Sparse(x, whole(eps), self.limits, self.pixels)
+
+
+class L0Pixels(L0):
+    """At most eps pixels change, each in all of its channels (dimension 1 of [B, C, *space])."""
+
+    norm = "l0-pixels"
+    pixels = True
+
+    def region(self, x: Tensor) -> Region:
+        """As for L0; refuses inputs without channels."""
+        if x.ndim < 3:
+            raise ArgumentError(f"pixels need inputs [B, C, *space], got {tuple(x.shape)}; use L0")
+        return super().region(x)
+
+
 def _tensor(eps: float | Tensor) -> Tensor:
     """eps in float64: 0.7 as float32 would be a smaller ball than the one asked for."""
     return torch.as_tensor(eps, dtype=None if isinstance(eps, Tensor) else torch.float64).double()
 
 
-NORMS: dict[str, type[NormBall]] = {"linf": Linf, "l2": L2, "l1": L1}
+NORMS: dict[str, type[NormBall]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 
 
 def parse(text: str, clip: Clip = (0.0, 1.0)) -> NormBall:
-    """A threat from text such as `linf:0.1`, `l2:0.5` or `linf:8/255`."""
+    """A threat from text such as `linf:0.1`, `l2:0.5`, `linf:8/255` or `l0:3`."""
     name, _, number = text.partition(":")
     if name.lower() not in NORMS:
         raise ArgumentError(

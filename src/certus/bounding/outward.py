@@ -1,0 +1,103 @@
+"""Interval arithmetic whose intervals hold for real arithmetic and for every float evaluation."""
+
+import torch
+from torch import Tensor
+
+from certus.bounding.gamma import gamma, less, more, smallest, total, unit
+from certus.bounding.terms import constant, terms
+from certus.core import Rules
+from certus.graph import Graph
+from certus.graph.activation import Clamp, LeakyRelu, MaxPool, Relu, Sigmoid, Tanh
+from certus.graph.graph import Node
+from certus.graph.op import Affine, Monotone
+from certus.relax import Interval
+
+_ULPS = 8  # units of an error of 4 ulp, which elementary functions are assumed to keep
+
+# (op, computed value f(x)) -> how far another evaluation at x may lie from the exact value, given any
+# computed one; the exact value lies as near. A rule is registered for monotone operations only, and its
+# result is zero, or proportional to |f(x)|, or constant, so that it may be applied to the ends of a range.
+wobble = Rules("rigorous arithmetic")
+
+
+def outward(graph: Graph, node: Node, intervals: dict[int, Interval]) -> Interval:
+    """An interval that holds a node's value exact and in floats, from such intervals of its inputs."""
+    own = [intervals[i] for i in node.inputs]
+    if isinstance(node.op, Affine):
+        return _affine(graph, node, node.op, own)
+    error = wobble[type(node.op)]
+    low, high = (node.op.forward(*side) for side in zip(*own, strict=True))
+    below, above = error(node.op, low), error(node.op, high)
+    if below is None:
+        return low, high
+    # once for the value computed here, once for the one computed elsewhere
+    return less(low - 2 * below), -less(-high - 2 * above)
+
+
+def cover(interval: Interval) -> Interval:
+    """A centre c and a radius r with [l, u] inside [c - r, c + r] exactly."""
+    lower, upper = interval
+    centre = (lower + upper) / 2
+    radius = torch.maximum(upper - centre, centre - lower)
+    return centre, more(radius) + smallest(radius.dtype)
+
+
+def floor(dtype: torch.dtype) -> float:
+    """Added to sizes: gamma_n |w| times it exceeds what an input lost by underflow contributes."""
+    return 2 * smallest(dtype) / unit(dtype)
+
+
+def _affine(graph: Graph, node: Node, op: Affine, own: list[Interval]) -> Interval:
+    """W c + b -+ (|W| (r + k (|c| + r)) + k |b|), k = 2 gamma_n: the rounding here and elsewhere."""
+    shapes = graph.shapes(node)
+    count = terms[type(op)](op, shapes, node.shape).forward
+    if count == 0:  # values move, with weights >= 0
+        low, high = zip(*own, strict=True)
+        return op.forward(*low), op.forward(*high)
+    dtype = own[0][0].dtype
+    rate = 2 * gamma(count + 4, dtype)
+    balls = [cover(interval) for interval in own]
+    middle = op.forward(*[c for c, _ in balls])
+    grown = [more(r + rate * (c.abs() + r + floor(dtype))) for c, r in balls]
+    radius = more(op.magnitude(*grown), count)
+    fixed = constant(op, shapes, middle)
+    if fixed is not None:
+        radius = more(radius + rate * fixed)
+    sizes = torch.stack([total(c.abs() + r) for c, r in balls]).sum(0)
+    radius = radius + _spread(8 * count * smallest(dtype) * (1 + sizes), radius)
+    # where partial sums might overflow nothing is known
+    radius = torch.where(radius < rate * torch.finfo(dtype).max / 8, radius, float("nan"))
+    return less(middle - radius), -less(-middle - radius)
+
+
+def _spread(value: Tensor, like: Tensor) -> Tensor:
+    return value.view(-1, *[1] * (like.ndim - 1))
+
+
+@wobble.register(Relu, MaxPool)
+def _exact(op: Monotone, value: Tensor) -> Tensor | None:
+    """None: the result is one of the inputs, or zero."""
+    return None
+
+
+@wobble.register(LeakyRelu)
+def _leaky(op: LeakyRelu, value: Tensor) -> Tensor:
+    """The slope's own rounding and the product; exact on the positive side."""
+    error = 4 * unit(value.dtype) * value.abs() + smallest(value.dtype)
+    return torch.where(value > 0, torch.zeros_like(error), error)
+
+
+@wobble.register(Clamp)
+def _clamp(op: Clamp, value: Tensor) -> Tensor | None:
+    """Limits that the dtype cannot hold are rounded."""
+    limits = torch.tensor([op.low, op.high], dtype=value.dtype)
+    if limits.tolist() == [op.low, op.high]:
+        return None
+    largest = 2 * unit(value.dtype) * max(abs(op.low), abs(op.high)) + smallest(value.dtype)
+    return torch.full_like(value, largest)
+
+
+@wobble.register(Sigmoid, Tanh)
+def _elementary(op: Monotone, value: Tensor) -> Tensor:
+    """4 ulp (assumed), and where exp overflows inside, less than the smallest normal number."""
+    return 1.25 * _ULPS * unit(value.dtype) * value.abs() + 4 * smallest(value.dtype)

@@ -1,0 +1,50 @@
+"""The bound methods by name: the one table behind `certus.bounds(..., method="...")`."""
+
+from typing import Any
+
+from certus.bounding import (
+    DEEPPOLY,
+    FAST_LIN,
+    IBP,
+    AlphaCrown,
+    Crown,
+    DeepZ,
+    Forward,
+    SdpCrown,
+    Tightest,
+    crown_ibp,
+    wong_kolter,
+)
+from certus.verifiers import LP
+
+
+def fast_lin(memory: int | None = None) -> Crown:
+    """CROWN with parallel lines for ReLU (Weng et al. 2018)."""
+    return Crown(slopes=FAST_LIN, memory=memory)
+
+
+def deeppoly(memory: int | None = None) -> Crown:
+    """CROWN with the slopes of DeepPoly (Singh et al. 2019)."""
+    return Crown(slopes=DEEPPOLY, memory=memory)
+
+
+def tightest(memory: int | None = None) -> Tightest:
+    """The better of interval arithmetic and CROWN, bound by bound."""
+    return Tightest(IBP(), Crown(memory=memory))
+
+
+# name -> a BoundMethod class, or a function that makes one
+BOUNDS: dict[str, Any] = {
+    "ibp": IBP,
+    "zonotope": DeepZ,
+    "forward": Forward,
+    "crown-ibp": crown_ibp,
+    "fast-lin": fast_lin,
+    "wong-kolter": wong_kolter,
+    "deeppoly": deeppoly,
+    "crown": Crown,
+    "alpha-crown": AlphaCrown,
+    "sdp-crown": SdpCrown,
+    "lp": LP,
+    "tightest": tightest,
+}

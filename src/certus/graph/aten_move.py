@@ -1,0 +1,141 @@
+"""ATen operations that only move, copy or drop values: their indices are read off an example."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from certus.graph.affine import Scale, Shift
+from certus.graph.builders import Arguments, Unsupported, builds
+from certus.graph.layout import is_size, symbolic
+from certus.graph.structural import Concat, Gather, Pad, Reshape
+
+_FILLED = -1.0  # marks a place that a number is written to
+_BATCH = 2
+
+
+@builds(
+    *("repeat.default", "tile.default", "repeat_interleave.self_int", "roll.default"),
+    *("index_select.default", "index.Tensor", "_unsafe_index.Tensor", "gather.default"),
+    *("take_along_dim.default", "diagonal.default", "diag_embed.default", "rot90.default"),
+    *("pixel_shuffle.default", "pixel_unshuffle.default", "channel_shuffle.default"),
+    *("native_channel_shuffle.default", "unfold.default", "im2col.default", "tril.default"),
+    *("triu.default", "slice_scatter.default", "select_scatter.default", "index_put.default"),
+    *("diagonal_scatter.default", "scatter.src", "scatter.value", "index_copy.default"),
+    *("index_fill.int_Scalar", "masked_scatter.default", "copy.default", "unfold_copy.default"),
+    *(f"{kind}_pad{d}d.default" for kind in ("reflection", "replication") for d in (1, 2, 3)),
+    *("fliplr.default", "flipud.default", "_pad_circular.default"),
+)
+def moved(a: Arguments) -> int:
+    """A Gather whose indices are those of numbered values sent through the operation itself."""
+    if a["accumulate"] or a["reduce"]:
+        raise Unsupported("values that are added up where they meet")
+    sources = _sources(a)
+    positions = [a.at(node, _rank(a, node)) for node in sources]
+    counts = [torch.Size(a.shape(p)).numel() for p in positions]
+    total, constant = sum(counts), [0.0]
+    examples = {}
+    for node, count, start in zip(sources, counts, _starts(counts), strict=True):
+        numbers = start + 1 + torch.arange(count, dtype=torch.float64)
+        whole = _batched(numbers.view(a.one(node)), node.meta["val"].shape)
+        if a.is_data(node):  # numbers of the second input of the batch are larger by the total
+            whole = whole + total * torch.arange(_BATCH).view(-1, *[1] * (whole.ndim - 1))
+        else:
+            constant += numbers.tolist()
+        examples[node] = whole
+    first, second = _run(a, examples)
+    fixed = (first < 0) | torch.isin(first, torch.tensor(constant, dtype=torch.float64))
+    if not torch.equal(torch.where(fixed, first, first + total), second):
+        raise Unsupported("the result depends on other inputs of the batch")
+    return _gathered(a, positions, first)
+
+
+def _rank(a: Arguments, node: fx.Node) -> int:
+    """Dimensions of a constant whose first one is the batch; -1 where it has no batch."""
+    shape = node.meta["val"].shape
+    return len(shape) if any(symbolic(size) for size in shape) else -1
+
+
+def _batched(value: Tensor, shape: Any) -> Tensor:
+    """A value for a batch of one, repeated to the example's batch where the shape has it."""
+    sizes = [_BATCH if symbolic(size) else -1 for size in shape]
+    return value.expand(sizes) if sizes else value
+
+
+def _gathered(a: Arguments, positions: list[int], places: Tensor) -> int:
+    """Write the Gather, then zeros and constants where no value went."""
+    if len(positions) > 1:
+        flat = [a.add(Reshape((torch.Size(a.shape(p)).numel(),)), p) for p in positions]
+        source = a.add(Concat(1), *flat)
+    else:
+        source = positions[0]
+    like = a.scope.builder.like
+    index = (places.flatten() - 1).clamp(min=0).long().to(like.device)
+    result = a.add(Gather(index, tuple(places.shape)), source)
+    if bool((places <= 0).any()):
+        result = a.add(Scale((places > 0).unsqueeze(0).to(like)), result)
+    if bool((places == _FILLED).any()):
+        amount = (places == _FILLED).unsqueeze(0).to(like) * float(a["value"])
+        result = a.add(Shift(amount), result)
+    return result
+
+
+def _sources(a: Arguments) -> list[fx.Node]:
+    """The tensors whose values are moved: all that depend on the input, and constant numbers."""
+    found = []
+    for node in a.node.all_input_nodes:
+        if is_size(node):
+            continue
+        value = node.meta["val"]
+        if a.is_data(node) or value.is_floating_point():
+            found.append(node)
+    return found
+
+
+def _starts(counts: list[int]) -> list[int]:
+    return [sum(counts[:i]) for i in range(len(counts))]
+
+
+def _run(a: Arguments, examples: dict[fx.Node, Tensor]) -> Tensor:
+    """The operation on the examples: [2, *shape]."""
+
+    def look(node: fx.Node) -> Any:
+        if node in examples:
+            return examples[node]
+        if is_size(node):
+            value = node.meta["val"]
+            if not isinstance(value, torch.SymInt):
+                return value
+            expr = value.node.expr
+            return int(expr.subs({symbol: _BATCH for symbol in expr.free_symbols}))
+        return _index(a, node)
+
+    args = list(torch.fx.map_arg(a.node.args, look))
+    kwargs = torch.fx.map_arg(a.node.kwargs, look)
+    if a["value"] is not None and not isinstance(a["value"], fx.Node):
+        place = [s.name for s in a.node.target._schema.arguments].index("value")  # type: ignore
+        if place < len(args):
+            args[place] = _FILLED
+        else:
+            kwargs["value"] = _FILLED
+    return a.node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _index(a: Arguments, node: fx.Node) -> Tensor:
+    """A constant index or condition for the example's batch."""
+    return _batched(a.fixed(node).cpu(), node.meta["val"].shape)
+
+
+@builds("pad.default", "constant_pad_nd.default")
+def _pad(a: Arguments) -> int:
+    widths = a["pad"]
+    if not all(isinstance(w, int) for w in widths):
+        raise Unsupported("padding that depends on the batch size")
+    if a["mode"] not in (None, "constant"):
+        return moved(a)
+    if len(widths) > 2 * (a.ndim() - 1):
+        if any(widths[2 * (a.ndim() - 1) :]):
+            raise Unsupported("padding along the batch")
+        widths = widths[: 2 * (a.ndim() - 1)]
+    value = a["value"] or 0.0
+    return a.add(Pad(tuple(widths), a.number(value)), a.x())

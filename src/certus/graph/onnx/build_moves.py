@@ -1,0 +1,224 @@
+"""Operators that move, copy or select values which depend on the input."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from certus.graph import composite, structural
+from certus.graph.onnx import fold_moves
+from certus.graph.onnx.build_arithmetic import multiply
+from certus.graph.onnx.fold_math import shape_vector
+from certus.graph.onnx.table import (
+    FOLDS,
+    Call,
+    Unsupported,
+    Value,
+    affordable,
+    axis_of,
+    broadcast,
+    builds,
+)
+from certus.graph.onnx.values import Data
+
+
+@builds("Reshape")
+def _reshape(call: Call) -> Data:
+    x = call.data()
+    return replace(x, shape=fold_moves.target_shape(call, size_of(x), x.shape))
+
+
+@builds("Flatten")
+def _flatten(call: Call) -> Data:
+    x = call.data()
+    rows = int(np.prod(x.shape[: fold_moves.flatten_axis(call, x.rank)], dtype=np.int64))
+    return replace(x, shape=(rows, size_of(x) // rows))
+
+
+@builds("Squeeze")
+def _squeeze(call: Call) -> Data:
+    return replace(call.data(), shape=fold_moves.squeezed(call, call.data().shape))
+
+
+@builds("Unsqueeze")
+def _unsqueeze(call: Call) -> Data:
+    return replace(call.data(), shape=fold_moves.unsqueezed(call, call.data().shape))
+
+
+def size_of(x: Data) -> int:
+    """How many numbers a value holds."""
+    return int(np.prod(x.shape, dtype=np.int64))
+
+
+@builds("Slice")
+def _slice(call: Call) -> Data:
+    x = call.data()
+    parts = fold_moves.slices(call, x.shape)
+    if any(part.step < 0 for part in parts):
+        return moved(call)
+    for axis, part in enumerate(parts):
+        x = cut(call, x, axis, part)
+    return x
+
+
+def cut(call: Call, x: Data, axis: int, part: slice) -> Data:
+    """x[part] along one axis."""
+    size = x.shape[axis]
+    length = len(range(*part.indices(size)))
+    if length == size and part.step == 1:
+        return x
+    if length == 0:
+        raise Unsupported("an empty slice")
+    position, dims = call.over(x, axis)
+    shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
+    op = structural.Slice(dims[0], part.start, part.stop, part.step)
+    return call.put(op, position, shape=shape, kind=x.kind)
+
+
+@builds("Split")
+def _split(call: Call) -> list[Value]:
+    x = call.data()
+    axis, start = axis_of(int(call.attribute("axis", 0)), x.rank), 0
+    parts: list[Value] = []
+    for size in fold_moves.split_sizes(call, x.shape[axis]):
+        part = slice(start, start + size, 1)
+        parts.append(cut(call, x, axis, part) if size else np.zeros(0, np.float32))
+        start += size
+    return parts
+
+
+@builds("GatherElements", "GatherND", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence")
+def moved(call: Call) -> Data:
+    """Any rearrangement: the operator is run on positions, which tells where each value comes from."""
+    x = call.data()
+    places = np.arange(size_of(x)).reshape(x.shape)
+    found = FOLDS[call.node.op](
+        Call(call.node, [places, *call.values[1:]], call.writer, call.opset)
+    )
+    return picked(call, x, found)
+
+
+def picked(call: Call, x: Data, places: Any) -> Data:
+    """The value made of the entries of x at flat places."""
+    flat = places.reshape(-1)
+    if places.size == 0:
+        raise Unsupported("an empty result")
+    if np.array_equal(flat, np.arange(size_of(x))):
+        return replace(x, shape=places.shape)
+    index = torch.tensor(flat, dtype=torch.int64, device=call.writer.like.device)
+    own = places.shape[1:] if places.ndim >= 2 and places.shape[0] == 1 else places.shape or (1,)
+    return call.put(structural.Gather(index, own), x.position, shape=places.shape, kind=x.kind)
+
+
+@builds("Expand")
+def _expand(call: Call) -> Data:
+    x = call.data()
+    return expanded(call, x, broadcast(x.shape, call.ints(1)))
+
+
+def expanded(call: Call, x: Data, shape: tuple[int, ...]) -> Data:
+    """Copies along dimensions of size one and new ones in front."""
+    if shape == x.shape or size_of(x) == int(np.prod(shape, dtype=np.int64)):
+        return replace(x, shape=shape)
+    affordable(shape)
+    full = (1,) * (len(shape) - x.rank) + x.shape
+    lead = 1 if len(shape) >= 2 and shape[0] == 1 else 0
+    op = structural.Expand(shape[lead:])
+    return call.put(op, call.at(x, full[lead:]), shape=shape, kind=x.kind)
+
+
+@builds("Concat")
+def _concat(call: Call) -> Data:
+    values = [v for v in call.values if np.prod(v.shape, dtype=np.int64)]
+    axis = axis_of(int(call.attribute("axis", 0)), len(values[0].shape))
+    total = sum(v.shape[axis] for v in values)
+    shape = (*values[0].shape[:axis], total, *values[0].shape[axis + 1 :])
+    lead = 1 if len(shape) >= 2 and axis > 0 and shape[0] == 1 else 0
+    positions = [call.at(as_data(call, v), tuple(v.shape[lead:])) for v in values]
+    kinds = {v.kind for v in values if isinstance(v, Data)}
+    kind = kinds.pop() if len(kinds) == 1 else "f"
+    if len(positions) == 1:
+        return Data(positions[0], shape, kind)
+    return call.put(structural.Concat(axis + 1 - lead), *positions, shape=shape, kind=kind)
+
+
+def as_data(call: Call, value: Value) -> Data:
+    """A constant as a node of the graph; values that depend on the input as they are."""
+    if isinstance(value, Data):
+        return value
+    array = np.asarray(value)
+    tensor = call.tensor(array.reshape(array.shape or (1,)))
+    return Data(composite.constant(call.writer, tensor[None]), array.shape, array.dtype.kind)
+
+
+@builds("Pad")
+def _pad(call: Call) -> Data:
+    x, mode = call.data(), call.attribute("mode", "constant")
+    pads = fold_moves.ordered_pads(call, x.rank)
+    if mode != "constant":
+        return moved(call)
+    for axis, (before, after) in enumerate(pads):
+        x = cut(call, x, axis, slice(max(0, -before), x.shape[axis] - max(0, -after), 1))
+    pads = [(max(0, a), max(0, b)) for a, b in pads]
+    padded = [i for i, pair in enumerate(pads) if pair != (0, 0)]
+    if not padded:
+        return x
+    position, dims = call.over(x, *padded)
+    lead = dims[0] - padded[0]  # dimension in the graph less the ONNX axis
+    last = x.rank - 1 + lead
+    widths: list[int] = []
+    for dim in range(last, dims[0] - 1, -1):
+        widths += pads[dim - lead]
+    shape = tuple(d + sum(p) for d, p in zip(x.shape, pads, strict=True))
+    value = call.number(2, "value", 0.0) or 0.0
+    return call.put(structural.Pad(tuple(widths), value), position, shape=shape, kind=x.kind)
+
+
+@builds("ScatterND", "ScatterElements", "Scatter")
+def _scatter(call: Call) -> Data:
+    """Constant places: entries of the old value and of the updates side by side, then selected."""
+    if not isinstance(call[1], np.ndarray):
+        raise Unsupported("a scatter to places that depend on the input")
+    count = int(np.prod(call[0].shape, dtype=np.int64))
+    old = np.arange(count).reshape(call[0].shape)
+    fresh = count + np.arange(int(np.prod(call[2].shape, dtype=np.int64))).reshape(call[2].shape)
+    values = [old, call[1], fresh]
+    places = FOLDS[call.node.op](Call(call.node, values, call.writer, call.opset))
+    base, updates = as_data(call, call[0]), as_data(call, call[2])
+    flat = [call.at(v, (size_of(v),)) for v in (base, updates)]
+    joined = call.put(structural.Concat(1), *flat, shape=(count + fresh.size,), kind=base.kind)
+    return picked(call, joined, places)
+
+
+@builds("CumSum")
+def _cum_sum(call: Call) -> Data:
+    x = call.data()
+    position, dims = call.over(x, int(call.array(1).reshape(-1)[0]))
+    flags = [bool(call.attribute(name, 0)) for name in ("exclusive", "reverse")]
+    return call.put(structural.CumSum(dims[0], *flags), position, shape=x.shape, kind=x.kind)
+
+
+@builds("Trilu")
+def _trilu(call: Call) -> Data:
+    ones = np.ones(call.data().shape)
+    mask = FOLDS["Trilu"](Call(call.node, [ones, *call.values[1:]], call.writer, call.opset))
+    return multiply(call, call.data(), mask)
+
+
+@builds("Shape")
+def _shape(call: Call) -> Any:
+    return shape_vector(call, call.data().shape)
+
+
+@builds("Size")
+def _size(call: Call) -> Any:
+    return np.asarray(size_of(call.data()), dtype=np.int64)
+
+
+@builds("ConstantOfShape", "Range", "EyeLike")
+def _dynamic(call: Call) -> Any:
+    if call.node.op == "EyeLike":
+        blank = np.zeros(call.data().shape, np.float32)
+        return FOLDS["EyeLike"](Call(call.node, [blank], call.writer, call.opset))
+    raise Unsupported("a shape that depends on the values of the input")
