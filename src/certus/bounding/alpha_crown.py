@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding.alphas import Alphas, best_bounds
-from certus.bounding.backward import Rows, Walk
+from certus.bounding.backward import Rows
 from certus.bounding.base import State
 from certus.bounding.crown import Crown
 from certus.core import ArgumentError, Bounds
@@ -28,7 +28,7 @@ class AlphaCrown(Crown):
 
     iterations: int = 20
     inner: int = 6
-    rate: float = 0.5
+    rate: float = 0.25
     shared: bool = False
     enough: float = float("inf")
 
@@ -57,7 +57,7 @@ class AlphaCrown(Crown):
         """Both bounds of inner neurons."""
 
         def walk(alphas: Alphas) -> Tensor:
-            return Walk(state, True, pick, alphas=alphas).run(start, rows)
+            return self._arithmetic.walk(state, True, pick, alphas=alphas).run(start, rows)
 
         found = best_bounds(walk, self.inner, self.rate, Alphas(), float("inf"))
         low, high = found.chunk(2)
@@ -67,7 +67,8 @@ class AlphaCrown(Crown):
         """Bounds of the specification."""
 
         def walk(alphas: Alphas) -> Tensor:
-            return Walk(state, both, pick, alphas=alphas).run(state.graph.output, rows)
+            start = state.graph.output
+            return self._arithmetic.walk(state, both, pick, alphas=alphas).run(start, rows)
 
         alphas = Alphas(self.shared)
         return best_bounds(walk, self.iterations, self.rate, alphas, self.enough)

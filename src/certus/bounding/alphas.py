@@ -8,8 +8,10 @@ from torch import Tensor
 
 from certus.relax import Lines
 
-_BETAS = (0.9, 0.999)  # of Adam
-_DECAY = 0.98  # of the rate, each step
+# of Adam, with a shorter memory than in training: rows have few steps, and no noise
+_BETAS = (0.6, 0.8)
+_DECAY = 0.9  # of the rate, each step
+_SETTLED = 1e-5  # gain, relative to a bound, below which two steps in a row end the search
 
 
 @dataclass(eq=False)
@@ -62,15 +64,19 @@ def best_bounds(
 ) -> Tensor:
     """The best lower bound of every row over the start and `iterations` improvements.
 
-    Every iterate is a bound, so the best of them is one. Stops early where all exceed `enough`.
+    Every iterate is a bound, so the best of them is one. Stops early where all exceed `enough`, or
+    where nothing is gained any more.
     """
     best: Tensor | None = None
+    idle = 0
     for step in range(iterations + 1):
         with torch.enable_grad():
             found = walk(alphas)
         now = found.detach()
-        best = now if best is None else torch.fmax(best, now)
-        if step == iterations or not alphas.values or bool((best > enough).all()):
+        before, best = best, now if best is None else torch.fmax(best, now)
+        gained = before is None or bool((best - before > _SETTLED * best.abs()).any())
+        idle = 0 if gained else idle + 1
+        if step == iterations or idle == 2 or not alphas.values or bool((best > enough).all()):
             break
         alphas.improve(found, rate * _DECAY**step)
     assert best is not None

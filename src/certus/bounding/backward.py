@@ -31,12 +31,18 @@ def lower_bound(state: State, start: int, rows: Tensor) -> Tensor:
     return Walk(state, both=False).run(start, rows)
 
 
-def both_bounds(state: State, start: int, rows: Rows, pick: slice | None = None) -> Bounds:
+def both_bounds(
+    state: State,
+    start: int,
+    rows: Rows,
+    pick: slice | None = None,
+    kind: "type[Walk] | None" = None,
+) -> Bounds:
     """Lower and upper bounds [R, B] in one walk; with `pick`, of those inputs of the state.
 
-    Windows [1, N] bring their own inputs; their result is [1, N].
+    Windows [1, N] bring their own inputs; their result is [1, N]. kind: another class of walk.
     """
-    low, high = Walk(state, both=True, pick=pick).run(start, rows).chunk(2)
+    low, high = (kind or Walk)(state, both=True, pick=pick).run(start, rows).chunk(2)
     if isinstance(rows, Windows):
         low, high = low.reshape(1, -1), high.reshape(1, -1)
     return Bounds(low, -high)

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certus.bounding.backward import Walk, both_bounds
+from certus.bounding.arithmetic import Arithmetic, arithmetic
 from certus.bounding.base import BoundMethod, State
 from certus.bounding.budget import elements, widest
-from certus.bounding.interval import IBP, affine_in_input, step
+from certus.bounding.interval import IBP, affine_in_input
 from certus.bounding.search import BoundsOf, tightened
-from certus.core import Bounds, Rules
+from certus.core import ArgumentError, Bounds, Rules
 from certus.core.validate import count
 from certus.graph import Graph
 from certus.graph.activation import LeakyRelu, Relu
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift
-from certus.graph.fusion import fused, needed
+from certus.graph.fusion import needed
 from certus.graph.op import Affine, Input
 from certus.graph.structural import Pad, Permute, Reshape, Select, Slice
 from certus.relax import Interval, relaxations
@@ -30,43 +30,51 @@ class Crown(BoundMethod):
     intermediate IBP(): CROWN-IBP, one backward pass in all. slopes: the table of relaxations.
     memory: bytes that the rows of one backward pass may take, None for half of what is free; what
     does not fit is done in pieces.
+    rigorous: bounds hold for the network in real arithmetic with its stored weights, and for every
+    float evaluation of the graph's operations in the dtype of the region, whatever the order of
+    summation, device or batch. Each step is widened by Higham's gamma_n times absolute values, which
+    rows weigh at their node (`rigorous.py`). Assumed: IEEE rounding to nearest, at most 4 ulp of error
+    in exp, tanh, sigmoid and reciprocal roots, and sums of products (no Winograd or Fourier
+    convolution, no reduced precision). Operations without a rigorous rule raise UnsupportedError.
     """
 
     intermediate: BoundMethod | None = None
     slopes: Rules = relaxations
     memory: int | None = None
+    rigorous: bool = False
 
     def __post_init__(self) -> None:
         """Validate."""
         if self.memory is not None:
             count(self.memory, "memory")
+        inner = self.intermediate
+        if self.rigorous and inner is not None and not getattr(inner, "rigorous", False):
+            raise ArgumentError("rigorous bounds need an intermediate method with rigorous=True")
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """Intervals and relaxations of the inner nodes."""
-        graph = fused(graph)
-        wanted = needed(graph)
+        with self._arithmetic.context(region.center):
+            return self._prepare(self._arithmetic.graph(graph), region)
+
+    def _prepare(self, graph: Graph, region: Region) -> State:
+        how, wanted = self._arithmetic, needed(graph)
+        state = how.state(graph, region)
         if self.intermediate is not None:
-            state = self.intermediate.prepare(graph, region)
-            lines = {
-                position: self.slopes[type(node.op)](
-                    node.op, *[state.intervals[i] for i in node.inputs]
-                )
-                for position, node in enumerate(graph.nodes)
-                if position in wanted and not isinstance(node.op, Affine | Input)
-            }
-            return State(graph, region, state.intervals, lines)
-        state = State(graph, region, {0: (region.lower, region.upper)}, {})
+            state.intervals.update(self.intermediate.prepare(graph, region).intervals)
+            for position, node in enumerate(graph.nodes):
+                if position in wanted and not isinstance(node.op, Affine | Input):
+                    own = [state.intervals[i] for i in node.inputs]
+                    state.relaxations[position] = how.relax(self.slopes, node.op, own)
+            return state
         for position, node in enumerate(graph.nodes):
             if position not in wanted or position == 0:
                 continue
             if not isinstance(node.op, Affine):
                 for source in dict.fromkeys(node.inputs):
                     state.intervals[source] = self._tighten(state, source)
-                rule = self.slopes[type(node.op)]
-                state.relaxations[position] = rule(
-                    node.op, *[state.intervals[source] for source in node.inputs]
-                )
-            state.intervals[position] = step(node, state.intervals)
+                own = [state.intervals[source] for source in node.inputs]
+                state.relaxations[position] = how.relax(self.slopes, node.op, own)
+            state.intervals[position] = how.step(graph, node, state.intervals)
         return state
 
     def bound(self, state: State, rows: Tensor) -> Bounds:
@@ -80,6 +88,10 @@ class Crown(BoundMethod):
         return self._walk(state, rows, both=False)
 
     def _walk(self, state: State, rows: Tensor, both: bool) -> Tensor:
+        with self._arithmetic.context(rows):
+            return self._in_pieces(state, rows, both)
+
+    def _in_pieces(self, state: State, rows: Tensor, both: bool) -> Tensor:
         output = state.graph.output
         room = self._room(rows) // widest(state.graph, output) // (2 if both else 1)
         batch = len(state.region)
@@ -99,14 +111,18 @@ class Crown(BoundMethod):
 
     def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
         """One walk for some rows of the specification and some inputs: [R, B], or [2 R, B] for both."""
-        return Walk(state, both, pick).run(state.graph.output, rows)
+        return self._arithmetic.walk(state, both, pick).run(state.graph.output, rows)
+
+    @property
+    def _arithmetic(self) -> Arithmetic:
+        return arithmetic(self.rigorous)
 
     def _room(self, like: Tensor) -> int:
         return elements(like.device, like.dtype, self.memory)
 
     def _tighten(self, state: State, position: int) -> Interval:
         """The node's interval, met with CROWN's bounds of the neurons that matter."""
-        return self._search(state, position, both_bounds)
+        return self._search(state, position, self._arithmetic.bounds)
 
     def _search(self, state: State, position: int, bounds_of: BoundsOf) -> Interval:
         """The node's interval, met with the bounds that a walk gives to undecided neurons."""
@@ -115,13 +131,14 @@ class Crown(BoundMethod):
             return interval
         undecided = _undecided(state.graph, position, interval)
         if not isinstance(state.region, Box) and affine_in_input(state.graph, position):
-            undecided = torch.ones_like(undecided)  # interval arithmetic knows the bounding box alone
-        return tightened(state, position, undecided, bounds_of, self._room(interval[0]))
+            undecided = torch.ones_like(undecided)  # intervals know the bounding box alone
+        found = tightened(state, position, undecided, bounds_of, self._room(interval[0]))
+        return self._arithmetic.met(state, position, interval, found)
 
 
-def crown_ibp(memory: int | None = None) -> Crown:
+def crown_ibp(memory: int | None = None, rigorous: bool = False) -> Crown:
     """CROWN-IBP: inner intervals by interval arithmetic, one backward pass for the output."""
-    return Crown(intermediate=IBP(), memory=memory)
+    return Crown(intermediate=IBP(rigorous), memory=memory, rigorous=rigorous)
 
 
 def _neurons(

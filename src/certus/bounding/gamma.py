@@ -16,7 +16,8 @@ from certus.core import UnsupportedError
 
 _LARGEST = 0.1  # of n u: beyond it gamma_n is taken as infinite, and bounds fail closed
 _EXTRA = 8  # roundings that computing a widening itself may take
-_FAST = ("tf32", "bf16")
+_FAST = {"tf32", "bf16"}
+_BACKENDS = (("cuda", "matmul"), ("mkldnn", "matmul"), ("mkldnn", "conv"))
 
 
 def unit(dtype: torch.dtype) -> float:
@@ -66,7 +67,11 @@ def plain_sums(like: Tensor) -> Iterator[None]:
     may choose them are left out; reduced precision and autocast are refused.
     """
     unit(like.dtype)
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)
+    backends = (
+        torch.backends.cuda.matmul,
+        torch.backends.mkldnn.matmul,
+        torch.backends.mkldnn.conv,
+    )
     chosen = [getattr(backend, "fp32_precision", "none") for backend in backends]
     if torch.get_float32_matmul_precision() != "highest" or any(p in _FAST for p in chosen):
         raise UnsupportedError(
@@ -79,3 +84,9 @@ def plain_sums(like: Tensor) -> Iterator[None]:
         if like.is_cuda:
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
+
+
+def _precisions() -> set[str]:
+    """What torch's own settings allow in float32 products, where this version has them."""
+    parts = [getattr(getattr(torch.backends, a), b, None) for a, b in _BACKENDS]
+    return {str(getattr(part, "fp32_precision", "none")) for part in parts}

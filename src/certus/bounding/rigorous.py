@@ -66,9 +66,7 @@ def _weighed(node: Node, own: list[Interval], count: int) -> tuple[Tensor, Tenso
     """The sums of |x_i| [B], and |W| |x| [B, *shape], over the nodes' intervals."""
     assert isinstance(node.op, Affine)
     largest = [size(interval) + floor(interval[0].dtype) for interval in own]
-    return torch.stack([total(s) for s in largest]).sum(0), more(
-        node.op.magnitude(*largest), count
-    )
+    return torch.stack([total(s) for s in largest]).sum(0), more(node.op.magnitude(*largest), count)
 
 
 @torch.no_grad()
@@ -216,9 +214,10 @@ class RigorousWalk(Walk):
         else:
             part, coefs = region.picked(lambda t: t[self.pick]), rows
             part = part or region.select(self._inputs())
+        found: Tensor
         found, error = ranges[type(part)](part, coefs, self.arriving + 4)
         self._add(error.detach())
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _double(self) -> None:
         """A row and its negative pay the same."""

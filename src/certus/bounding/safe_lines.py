@@ -188,5 +188,3 @@ def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval) -> Windowe
     flat = (slope == 0).all(2)  # then the constant is exact
     offset = torch.where(flat, high.amax(2), chords)
     return replace(relaxation, upper=slope, offset=offset)
-
-

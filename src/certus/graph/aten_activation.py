@@ -11,6 +11,7 @@ from certus.graph.builders import Arguments, Unsupported, builds, value_shape, v
 from certus.graph.op import Op
 from certus.graph.structural import Slice
 
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 _PLAIN: dict[str, Callable[[], Op]] = {
     "relu": activation.Relu,
     "relu6": lambda: activation.Clamp(0.0, 6.0),
@@ -39,7 +40,6 @@ _PLAIN: dict[str, Callable[[], Op]] = {
     "log_sigmoid": smooth.LogSigmoid,
     "selu": lambda: smooth.Elu(_SELU_ALPHA, _SELU_SCALE),
 }
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 @builds(*(f"{name}.default" for name in _PLAIN), anywhere=True)

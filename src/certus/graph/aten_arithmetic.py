@@ -97,8 +97,8 @@ def _rectified(sign: fx.Node, size: fx.Node) -> fx.Node | None:
     inner = size.args[0] if str(size.target) == "aten.relu.default" else None
     if not isinstance(inner, fx.Node) or str(inner.target) != "aten.abs.default":
         return None
-    same = isinstance(t, fx.Node) and inner.args[0] is t and nonnegative(t)
-    return t if same else None
+    same = inner.args[0] is t and nonnegative(t)
+    return t if same and isinstance(t, fx.Node) else None
 
 
 def rectify(a: Arguments, x: int) -> int:

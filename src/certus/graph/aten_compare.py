@@ -61,7 +61,8 @@ def _not(a: Arguments) -> int:
 )
 def _and_or(a: Arguments) -> int:
     left, right = a["self"], a["other"]
-    _boolean(left), _boolean(right)
+    _boolean(left)
+    _boolean(right)
     a.aligned(left, right)
     x, y = a.pair(a.at(left), a.at(right))
     if "and" in a.target:

@@ -126,8 +126,13 @@ def _matrix(a: Arguments, old: int, new: int, axis: int) -> torch.Tensor:
     """The interpolation of one axis as a matrix: [new, old] for rows (0), [old, new] for columns."""
     like = a.scope.builder.like
     basis = torch.eye(old, dtype=like.dtype, device=like.device).view(1, 1, old, old)
-    size, factors = [old, old], [None, None]  # the other axis keeps its size and its values
-    size[axis], factors[axis] = new, (_scales(a, 2) or factors)[axis]
+    size = [old, old]  # the other axis keeps its size and its values
+    size[axis] = new
+    scales, factors = _scales(a, 2), dict[int, float]()
+    if scales is not None:
+        factors[axis] = scales[axis]
     target = getattr(torch.ops.aten, a.target.split(".")[0]).default
-    result: torch.Tensor = target(basis, size, bool(a["align_corners"]), *factors)
+    result: torch.Tensor = target(
+        basis, size, bool(a["align_corners"]), factors.get(0), factors.get(1)
+    )
     return result[0, 0]

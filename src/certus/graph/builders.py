@@ -7,7 +7,7 @@ raises `Unsupported` with a reason where this use of the operation has none.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -23,6 +23,7 @@ from certus.graph.structural import Expand, Reshape, Slice
 Position = int | tuple[int | None, ...]
 Constant = Tensor | Expression
 Build = Callable[["Arguments"], Position]
+B = TypeVar("B", bound=Build)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ BUILDERS: dict[str, Entry] = {}
 
 def builds(
     *targets: str, anywhere: bool = False, layout: Callable[["Arguments"], Layout] | None = None
-) -> Callable[[Build], Build]:
+) -> Callable[[B], B]:
     """Decorator: use the function for these ATen targets."""
 
-    def add(builder: Build) -> Build:
+    def add(builder: B) -> B:
         for target in targets:
             BUILDERS[f"aten.{target}"] = Entry(builder, anywhere, layout)
         return builder
@@ -154,8 +155,8 @@ class Arguments:
             raise Unsupported("along the batch")
         return dim + self.free
 
-    def value(self, value: Any) -> Constant:
-        """A constant: a number becomes a tensor in the network's dtype."""
+    def value(self, value: Any) -> Any:
+        """A constant, `Tensor` or `Expression`; a number becomes a tensor in the network's dtype."""
         if isinstance(value, fx.Node):
             if self.scope.is_data(value):
                 raise Unsupported(
@@ -216,7 +217,7 @@ class Arguments:
         assert self.results[0] is not None, "settled before the builder is called"
         return self.results[0]
 
-    def _constant_node(self, value: Constant, rank: int | None) -> int:
+    def _constant_node(self, value: Any, rank: int | None) -> int:
         """A constant as a node: zero times the input, plus the constant."""
         shape = value_shape(value)
         own = self.node.meta["val"]
@@ -246,8 +247,8 @@ def value_shape(value: Any) -> Shape:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
-def viewed(value: Constant, shape: Sequence[int]) -> Expression:
-    """A constant in another shape of as many elements, live."""
+def viewed(value: Any, shape: Sequence[int]) -> Any:
+    """A constant in another shape of as many elements, live: an `Expression`."""
     known: dict[fx.Node, Any] = {}
     graph = fx.Graph()
     if isinstance(value, Expression):

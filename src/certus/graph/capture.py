@@ -177,7 +177,8 @@ class _Capture:
         results = next(n for n in self.exported.graph.nodes if n.op == "output").args[0]
         signature = self.exported.graph_signature
         mutated = signature.buffers_to_mutate or signature.user_inputs_to_mutate
-        if len(results) != 1 or mutated or not isinstance(results[0], fx.Node):
+        single = self.exported.call_spec.out_spec.is_leaf()
+        if not single or mutated or not isinstance(results[0], fx.Node):
             raise ModelError(
                 "the model must return one tensor (no tuple or dict) and change no buffer or input"
             )

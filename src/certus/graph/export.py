@@ -59,8 +59,8 @@ def export(module: nn.Module, example: Tensor, known: Callable[[str], bool]) -> 
             return _simplified(program, known)
     except Exception as error:
         raise ModelError(
-            "torch.export cannot capture the model (control flow on values, a fixed batch size, or "
-            f"Python side effects): {_line(error)}"
+            "torch.export cannot capture the model (control flow on values, a fixed batch size such as "
+            f"len(x) in place of x.shape[0], or Python side effects): {_line(error)}"
         ) from error
 
 

@@ -197,7 +197,7 @@ def _max_pool(op: MaxPool, site: Site) -> float:
     Taps t that can reach one element agree modulo stride / gcd(stride, dilation).
     """
     windows = 1
-    sizes = site.node.shape[-2:]
+    sizes = site.node.shape[-len(op.kernel) :]
     for k, s, d, outputs in zip(op.kernel, op.stride, op.dilation, sizes, strict=True):
         windows *= min(-(-k // (s // math.gcd(s, d))), outputs)
     return site.before * math.sqrt(windows) * SAFETY

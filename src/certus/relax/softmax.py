@@ -112,11 +112,16 @@ def _log_range(low: Tensor, high: Tensor) -> Interval:
 
 
 def _others(x: Tensor) -> Tensor:
-    """log sum_{j != i} exp(x_j), without cancellation: what comes before i and what comes after."""
-    none = torch.full_like(x[..., :1], float("-inf"))
-    before = torch.cat([none, x[..., :-1].logcumsumexp(-1)], -1)
-    after = torch.cat([none, x[..., 1:].flip(-1).logcumsumexp(-1)], -1).flip(-1)
-    return torch.logaddexp(before, after)
+    """log sum_{j != i} exp(x_j) without cancellation.
+
+    Where i is not the largest, exp(x_i) is at most half of the whole sum; for the largest, the rest is
+    summed apart.
+    """
+    top, place = x.max(-1, keepdim=True)
+    share = (x - top).exp()
+    others = (share.sum(-1, keepdim=True) - share).scatter(-1, place, 1.0).log() + top
+    rest = x.scatter(-1, place, float("-inf")).logsumexp(-1, keepdim=True)
+    return others.scatter(-1, place, rest)
 
 
 def _mean_exp(width: Tensor) -> Tensor:

@@ -1,0 +1,111 @@
+"""How a method computes: in floats as they come, or rigorously; the parts that differ."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from certus.bounding.backward import Rows, Walk, both_bounds
+from certus.bounding.base import Interval, State
+from certus.bounding.gamma import less, more, plain_sums
+from certus.bounding.outward import outward
+from certus.bounding.rigorous import RigorousState, RigorousWalk, evaluation_error
+from certus.bounding.safe_lines import safe_lines
+from certus.core import Bounds, Rules
+from certus.graph import Graph
+from certus.graph.fusion import fused
+from certus.graph.graph import Node
+from certus.graph.op import Op
+from certus.relax import Relaxation
+from certus.relax import intervals as interval_rules
+from certus.threats import Region
+
+
+def step(node: Node, intervals: dict[int, Interval]) -> Interval:
+    """The interval of one node from those of its inputs."""
+    found: Interval = interval_rules[type(node.op)](node.op, *[intervals[i] for i in node.inputs])
+    return found
+
+
+class Arithmetic:
+    """Bounds as floats give them: no rounding is accounted for."""
+
+    walk: type[Walk] = Walk
+
+    def context(self, like: Tensor) -> AbstractContextManager[None]:
+        """What bounds are computed under."""
+        return nullcontext()
+
+    def graph(self, graph: Graph) -> Graph:
+        """The graph that is walked: normalisations fused with what they follow."""
+        return fused(graph)
+
+    def state(self, graph: Graph, region: Region) -> State:
+        """A state that knows the input alone."""
+        return State(graph, region, {0: (region.lower, region.upper)}, {})
+
+    def step(self, graph: Graph, node: Node, intervals: dict[int, Interval]) -> Interval:
+        """The interval of a node from those of its inputs."""
+        return step(node, intervals)
+
+    def relax(self, slopes: Rules, op: Op, intervals: Sequence[Interval]) -> Relaxation:
+        """The relaxation of an operation by a table."""
+        found: Relaxation = slopes[type(op)](op, *intervals)
+        return found
+
+    def bounds(self, state: State, start: int, rows: Rows, pick: slice | None = None) -> Bounds:
+        """Both bounds by one walk, as `backward.both_bounds`."""
+        return both_bounds(state, start, rows, pick, self.walk)
+
+    def met(self, state: State, position: int, before: Interval, found: Interval) -> Interval:
+        """The interval of a node after a search, from that before it and the search's."""
+        return found
+
+
+class Rigorous(Arithmetic):
+    """Bounds of the exact network and of every float evaluation of it in the dtype of the bounds."""
+
+    walk = RigorousWalk
+
+    def context(self, like: Tensor) -> AbstractContextManager[None]:
+        """Full precision and plain sums."""
+        return plain_sums(like)
+
+    def graph(self, graph: Graph) -> Graph:
+        """As it is: fusion rounds weights."""
+        return graph
+
+    def state(self, graph: Graph, region: Region) -> State:
+        """A state with room for charges."""
+        return RigorousState(graph, region, {0: (region.lower, region.upper)}, {})
+
+    def step(self, graph: Graph, node: Node, intervals: dict[int, Interval]) -> Interval:
+        """Rounded outward."""
+        return outward(graph, node, intervals)
+
+    def relax(self, slopes: Rules, op: Op, intervals: Sequence[Interval]) -> Relaxation:
+        """The table's slopes with offsets that are safe."""
+        safe = safe_lines[type(op)]
+        found: Relaxation = safe(op, slopes[type(op)](op, *intervals), *intervals)
+        return found
+
+    def met(self, state: State, position: int, before: Interval, found: Interval) -> Interval:
+        """The node's own rounding once more: a search may start at the input of an affine node.
+
+        It then takes the weights as rows and adds the bias to the result.
+        """
+        error = evaluation_error(state.graph, position, state.intervals)
+        if error is None:
+            return found
+        error = more(error.detach())
+        lower, upper = less(found[0]) - error, -less(-found[1]) + error
+        return torch.maximum(before[0], less(lower)), torch.minimum(before[1], -less(-upper))
+
+
+PLAIN, RIGOROUS = Arithmetic(), Rigorous()
+
+
+def arithmetic(rigorous: bool) -> Arithmetic:
+    """The one that a method's field asks for."""
+    return RIGOROUS if rigorous else PLAIN
