@@ -17,6 +17,8 @@ from certus.relax import Lines
 from certus.threats import Region
 from certus.threats.box import inner
 
+_MOST = 0.5  # of a map: beyond this, rows of one input are cheaper whole, since nothing is gathered
+
 Rows = Tensor | Windows  # [R, B or 1, *shape], or windows [S, N]
 Pick = slice | Tensor  # some of the inputs, with repetitions
 
@@ -140,9 +142,9 @@ class Walk:
         region = self.state.region
         if isinstance(rows, Windows):
             clean = rows.cleaned(node.shape)
-            part = region.picked(clean.gather)
+            part = region.picked(lambda t: clean.gather(t).flatten(1))
             assert part is not None
-            return part.linear_range(clean.coefs)[0]
+            return part.linear_range(clean.coefs.flatten(2))[0]
         if self.pick is None:
             return region.linear_range(rows)[0]
         own = region.picked(lambda t: t[self.pick]) or region.select(self._inputs())
@@ -153,15 +155,14 @@ class Walk:
             return
         self.doubled = True
         for position, rows in self.pending.items():
-            twice = rows.doubled() if isinstance(rows, Windows) else torch.cat([rows, -rows])
-            self.pending[position] = twice
+            self.pending[position] = rows.doubled() if isinstance(rows, Windows) else _signed(rows)
         if self.total is not None:
             self.total = torch.cat([self.total, -self.total])
 
     def _stays_small(self, position: int, node: Node) -> bool:
         """Whether windows still pay at a node, and have a rule there."""
         rows = self.pending[position]
-        if not isinstance(rows, Windows) or rows.covers(node.shape):
+        if not isinstance(rows, Windows) or rows.share(node.shape) > (_MOST if self.single else 1):
             return False
         if isinstance(node.op, Affine):
             return windows.able(node, self.state.graph.shapes(node))
@@ -198,6 +199,14 @@ class Walk:
 
     def _batch(self) -> int:
         return len(self._inputs()) if self.small or not self.single else 1
+
+
+def _signed(rows: Tensor) -> Tensor:
+    """Every row and its negative, in the layout that they have."""
+    if rows.ndim != 5:
+        return torch.cat([rows, -rows])
+    last = rows.permute(0, 1, 3, 4, 2)
+    return torch.cat([last, -last]).permute(0, 1, 4, 2, 3)
 
 
 def _channels_last(rows: Tensor) -> Tensor:

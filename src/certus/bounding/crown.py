@@ -160,7 +160,7 @@ def _neurons(
 
 def _undecided(graph: Graph, source: int, interval: Interval) -> Tensor:
     """Bool [B, numel]: neurons whose interval can change the relaxation of a node that reads them."""
-    lower, upper = (bound.detach().flatten(1) for bound in interval)
+    lower, upper = (bound.detach().reshape(len(bound), -1) for bound in interval)
     readers = [node.op for node in graph.nodes if source in node.inputs]
     if all(isinstance(op, Relu | LeakyRelu) for op in readers if not isinstance(op, Affine)):
         return (lower < 0) & (upper > 0)

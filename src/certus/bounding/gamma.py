@@ -56,7 +56,7 @@ def size(interval: tuple[Tensor, Tensor]) -> Tensor:
 
 def total(value: Tensor) -> Tensor:
     """The sum over everything but the batch, [B], not rounded down."""
-    return more(value.flatten(1).sum(1), value[0].numel())
+    return more(value.reshape(len(value), -1).sum(1), value[0].numel())
 
 
 @contextmanager
@@ -67,13 +67,7 @@ def plain_sums(like: Tensor) -> Iterator[None]:
     may choose them are left out; reduced precision and autocast are refused.
     """
     unit(like.dtype)
-    backends = (
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.matmul,
-        torch.backends.mkldnn.conv,
-    )
-    chosen = [getattr(backend, "fp32_precision", "none") for backend in backends]
-    if torch.get_float32_matmul_precision() != "highest" or any(p in _FAST for p in chosen):
+    if torch.get_float32_matmul_precision() != "highest" or not _FAST.isdisjoint(_precisions()):
         raise UnsupportedError(
             "rigorous bounds need full float32 products: torch.set_float32_matmul_precision('highest')"
         )

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic, arithmetic
-from certus.bounding.arithmetic import step  # noqa: F401 (part of this module)
 from certus.bounding.base import BoundMethod, State
 from certus.bounding.budget import elements
 from certus.bounding.search import tightened
@@ -68,6 +67,6 @@ def _exact(state: State, position: int, how: Arithmetic) -> Interval:
     """The range of every value of a node that is an affine function of the input."""
     before = state.intervals[position]
     lower = before[0]
-    every = torch.ones_like(lower, dtype=torch.bool).flatten(1)
+    every = torch.ones_like(lower, dtype=torch.bool).reshape(len(lower), -1)
     room = elements(lower.device, lower.dtype, None)
     return how.met(state, position, before, tightened(state, position, every, how.bounds, room))

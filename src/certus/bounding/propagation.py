@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from certus.bounding.arithmetic import step
 from certus.bounding.base import BoundMethod, State
-from certus.bounding.interval import step
 from certus.core import Bounds
 from certus.core.numerics import sound
 from certus.graph import Graph, Node
@@ -160,14 +160,14 @@ def _linear(op: Affine, parts: Sequence[Tensor], shapes: list[Shape]) -> Tensor:
 
 def rows_of(coefficients: Tensor, shape: Shape) -> Tensor:
     """[n, b, *node] as one row over the input for every element of the node: [numel, b, *shape]."""
-    flat = coefficients.flatten(2).permute(2, 1, 0)
+    flat = coefficients.reshape(*coefficients.shape[:2], -1).permute(2, 1, 0)
     return flat.reshape(*flat.shape[:2], *shape)
 
 
 def contracted(rows: Tensor, coefficients: Tensor) -> Tensor:
     """<row, generator> for rows [R, b, *node] and generators [m, b', *node]: [R, max(b, b'), m]."""
-    left = rows.flatten(2).transpose(0, 1)
-    right = coefficients.flatten(2).permute(1, 2, 0)
+    left = rows.reshape(*rows.shape[:2], -1).transpose(0, 1)
+    right = coefficients.reshape(*coefficients.shape[:2], -1).permute(1, 2, 0)
     return (left @ right).transpose(0, 1)
 
 

@@ -7,7 +7,7 @@ A rounding at a node is weighed by the row that arrives there, so the widening i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -117,9 +117,10 @@ def _relaxed_charge(state: RigorousState, position: int, own: list[Interval]) ->
     assert isinstance(relaxation, Windowed)
     near = relaxation.op.windows(size(own[0]), 0.0)
     taps = near.shape[2] + 8
-    below, above = ((side.abs() * near).sum(2) for side in (relaxation.lower, relaxation.upper))
+    sides = [side.flatten(3).abs() for side in (relaxation.lower, relaxation.upper)]
+    below, above = ((side * near).sum(2) for side in sides)
     spread = gamma(taps + _CARRIED + 8, dtype) * torch.maximum(below, above)
-    charge = more(spread + rate * relaxation.offset.abs(), taps)
+    charge = more(spread + rate * relaxation.offset.abs().flatten(2), taps)
     return Charge(charge.view(-1, *node.shape), taps * fixed)
 
 
@@ -207,7 +208,8 @@ class RigorousWalk(Walk):
         region = self.state.region
         if isinstance(rows, Windows):
             clean = rows.cleaned(node.shape)
-            part, coefs = region.picked(clean.gather), clean.coefs
+            part = region.picked(lambda t: clean.gather(t).flatten(1))
+            coefs = clean.coefs.flatten(2)
             assert part is not None
         elif self.pick is None:
             part, coefs = region, rows
@@ -253,8 +255,8 @@ class RigorousWalk(Walk):
         if isinstance(rows, Windows):
             paid = charge.fixed[rows.batch].expand(len(rows.coefs), -1)
             if charge.per_row is not None:
-                absolute = replace(rows, coefs=rows.coefs.abs())
-                paid = paid + more(absolute.dot(charge.per_row), rows.coefs[0, 0].numel())
+                weighed = (rows.coefs.abs() * rows.gather(charge.per_row)).flatten(2).sum(2)
+                paid = paid + more(weighed, rows.coefs[0, 0].numel())
             if self.single and not self.small:  # the walk has gone over to whole maps meanwhile
                 paid = paid.reshape(-1, 1)
             return self._add(paid)

@@ -169,7 +169,10 @@ def _crest(curve: _Curve, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor
 
 @safe_lines.register(MaxPool)
 def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval) -> Windowed:
-    """L + sum_i max over the ends of relu(x_i - L) - slope_i x_i, or the largest upper bound."""
+    """max_i x_i <= t + sum_i relu(x_i - t) for every t; t is what the relaxation's offset stands for.
+
+    The offset is t plus the largest values, which lie at ends, of relu(x_i - t) - slope_i x_i.
+    """
     if not isinstance(relaxation, Windowed):
         name = type(relaxation).__name__
         raise UnsupportedError(f"{safe_lines.name} has no rule for the relaxation {name}")
@@ -178,13 +181,17 @@ def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval) -> Windowe
     inside = op.windows(torch.ones_like(interval[0][:1, :1]), 0.0) > 0
     base = low.amax(2, keepdim=True)
     low, high = torch.where(inside, low, base), torch.where(inside, high, base)
-    slope = torch.where(inside, _plain(relaxation.upper), 0.0)
-    rise = (high - base).clamp(min=0)
-    parts = torch.maximum(-slope * low, rise - slope * high)
-    sizes = (slope * low).abs() + (slope * high).abs() + rise
+    slope = torch.where(inside, _plain(relaxation.upper.flatten(3)), 0.0)
+    level = relaxation.offset.flatten(2).unsqueeze(2) + (slope * low).sum(2, keepdim=True)
+    ends = [((x - level).clamp(min=0), slope * x) for x in (low, high)]
+    highest = torch.maximum(*[rise - line for rise, line in ends])
+    highest = torch.where(inside, highest, 0.0)
+    sizes = sum((rise.abs() + line.abs() for rise, line in ends), torch.zeros_like(low))
     count = low.shape[2] + 8
-    error = more(gamma(count, low.dtype) * (sizes.sum(2) + base.squeeze(2).abs()), count)
-    chords = base.squeeze(2) + parts.sum(2) + error + 4 * count * smallest(low.dtype)
-    flat = (slope == 0).all(2)  # then the constant is exact
-    offset = torch.where(flat, high.amax(2), chords)
-    return replace(relaxation, upper=slope, offset=offset)
+    error = more(gamma(count, low.dtype) * (sizes.sum(2) + level.squeeze(2).abs()), count)
+    offset = level.squeeze(2) + highest.sum(2) + error + 4 * count * smallest(low.dtype)
+    return replace(
+        relaxation,
+        upper=slope.view_as(relaxation.upper),
+        offset=offset.view_as(relaxation.offset),
+    )

@@ -120,6 +120,8 @@ class SdpCrown(BoundMethod):
         for position, node in enumerate(graph.nodes):
             if position not in plain.relaxations or not isinstance(node.op, Relu | LeakyRelu):
                 continue
+            if not node.shape:  # one number: its interval is its ball
+                continue
             (source,) = node.inputs
             if seen:
                 state.intervals[source] = self._tightened(state, source)
@@ -187,7 +189,7 @@ def _radii(graph: Graph, region: Region, state: State, values: list[Tensor]) -> 
             continue
         lower, upper = state.intervals[position]
         far = torch.maximum(upper - values[position], values[position] - lower)
-        far = far.flatten(1).norm(dim=1) * _SAFE
+        far = far.reshape(len(far), -1).norm(dim=1) * _SAFE
         # 0 times infinity is NaN, which must not hide the interval's own radius
         radii.append(torch.where(reach < far, reach, far))
     return radii

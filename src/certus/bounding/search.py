@@ -69,7 +69,10 @@ def _by_maps(
         group = torch.arange(first, min(first + inputs, batch), device=like.device)
         own = wanted[group]
         pick = slice(first, first + len(group)) if len(group) < batch else None
-        for chosen in own.any(0).nonzero().flatten().split(max(1, rows_at_once // len(group))):
+        wanted_here = own.any(0).nonzero().flatten()
+        if not len(wanted_here):  # splitting nothing gives one empty piece
+            continue
+        for chosen in wanted_here.split(max(1, rows_at_once // len(group))):
             found = _neurons(state, position, chosen, pick, bounds_of)
             marked = own[:, chosen].T
             where = group * node.numel + chosen.unsqueeze(1)

@@ -45,9 +45,9 @@ class Windows:
         """Height and width of the windows."""
         return self.coefs.shape[2], self.coefs.shape[3]
 
-    def covers(self, shape: tuple[int, ...]) -> bool:
-        """Whether a window is as large as the map [C, H, W], so that nothing is saved."""
-        return self.size[0] >= shape[1] and self.size[1] >= shape[2]
+    def share(self, shape: tuple[int, ...]) -> float:
+        """Area of a window relative to the map [C, H, W]."""
+        return self.size[0] * self.size[1] / (shape[1] * shape[2])
 
     def gather(self, maps: Tensor, keep: bool = True) -> Tensor:
         """The windows [N, kh, kw, C] of maps [B or 1, C, H, W], zero outside.
@@ -111,12 +111,13 @@ class Windows:
         before, after = self._margins((high, wide))
         full = [high + before[0] + after[0], wide + before[1] + after[1]]
         signs, rows = self.coefs.shape[:2]
-        place = (top + before[0]).view(-1, 1, 1) + torch.arange(kh, device=top.device).view(-1, 1)
-        place = place * full[1] + (left + before[1]).view(-1, 1, 1)
-        place = place + torch.arange(kw, device=top.device)
-        index = place.view(1, rows, kh * kw, 1).expand(signs, -1, -1, channels)
-        out = self.coefs.new_zeros(signs, rows, full[0] * full[1], channels)
-        out = out.scatter(2, index, self.coefs.reshape(signs, rows, kh * kw, channels))
+        device = top.device
+        lines = (top + before[0]).unsqueeze(1) + torch.arange(kh, device=device)
+        across = (left + before[1]).unsqueeze(1) + torch.arange(kw, device=device)
+        first = torch.arange(signs * rows, device=device).view(signs, rows, 1, 1)
+        place = (first * full[0] + lines.unsqueeze(2)) * full[1] + across.unsqueeze(1)
+        out = self.coefs.new_zeros(signs * rows * full[0] * full[1], channels)
+        out = out.index_put((place.flatten(),), self.coefs.reshape(-1, channels))
         out = out.view(signs, rows, full[0], full[1], channels)
         out = out[:, :, before[0] : before[0] + high, before[1] : before[1] + wide]
         return out.permute(0, 1, 4, 2, 3)

@@ -133,7 +133,7 @@ class DeepZ(Propagation):
     def _widened(self, form: Zonotope, half: Tensor, position: int) -> Zonotope:
         """The form plus a fresh error of size half [B, *shape] for every neuron."""
         errors, radius = dict(form.errors), form.radius
-        flat = half.flatten(1)
+        flat = half.reshape(len(half), -1)  # a node may hold one number an input
         fresh = min(int((flat > 0).sum(1).max()), self.terms)
         while errors and sum(map(len, errors.values())) + fresh > self.terms:
             smallest = min(errors, key=lambda n: float(errors[n].detach().abs().sum()))

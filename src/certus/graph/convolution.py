@@ -11,7 +11,7 @@ Pair = tuple[int, int]
 
 _LAST = torch.channels_last
 _SMALL = 8  # a dense matrix may do this many times the multiplications of the sparse sum
-_THIN = 8  # a result with fewer channels starves a transposed convolution
+_THIN = 9  # a result with fewer channels starves a transposed convolution
 
 
 @dataclass(frozen=True)
