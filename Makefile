@@ -15,7 +15,7 @@ THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 PYTEST := $(THREADS) $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow check format operations clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ check: $(VENV)/.dev ## format, lint, types, layers, structure
 format: $(VENV)/.dev ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+operations: $(VENV)/.dev ## rewrite docs/operations.md
+	$(BIN)/python -m docs.tools.operations
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) build dist certus-demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

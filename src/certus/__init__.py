@@ -30,11 +30,13 @@ from certus.properties import Problem as Problem
 from certus.properties import load_property as load_property
 from certus.smoothing import Gaussian as Gaussian
 from certus.smoothing import Smoothed as Smoothed
+from certus.threats import L0 as L0
 from certus.threats import L1 as L1
 from certus.threats import L2 as L2
 from certus.threats import Box as Box
 from certus.threats import Linf as Linf
 from certus.threats import Region as Region
+from certus.threats import Transformed as Transformed
 
 try:
     __version__ = _version("certus")

@@ -10,7 +10,7 @@ from certus.attacks import FGSM, PGD, Attack
 from certus.bounding import BoundMethod
 from certus.certifiers import Certifier
 from certus.certifiers.bound_methods import BOUNDS
-from certus.certifiers.table import CERTIFIERS, look_up
+from certus.certifiers.table import certifier, look_up
 from certus.core import ArgumentError, AttackResult, Bounds, Certificates, Progress
 from certus.core.numerics import sound
 from certus.core.progress import silent
@@ -81,10 +81,11 @@ def certify(
     if isinstance(method, str):
         if method in ("auto", "milp"):
             options = {"timeout": timeout} | options
-        method = look_up(CERTIFIERS, method, options)
+        method = certifier(method, **options)
     elif options:
         raise ArgumentError("options belong to a method's name; configure a Certifier itself")
     _expect(method, Certifier)
+    _expect_threat(threat)
     assert isinstance(method, Certifier)
     return method(_graph(model, x), x, y, threat, ids, progress)
 
@@ -158,4 +159,11 @@ def _region(x: Tensor | Region, threat: Threat | None) -> Region:
         return x
     if threat is None:
         raise ArgumentError("bounds needs a threat such as certus.Linf(0.1), or a Region")
+    check_inputs(x)
+    _expect_threat(threat)
     return threat.region(x)
+
+
+def _expect_threat(threat: object) -> None:
+    if not hasattr(threat, "region"):
+        raise ArgumentError(f"expected a threat such as certus.Linf(0.1), got {threat!r}")

@@ -6,7 +6,7 @@ from tests.laws.networks import AFFINE, NETWORKS, example, graph_of, make
 from tests.laws.tables import METHODS, REGIONS, per_element_eps, points
 
 from certus.bounding import IBP, Chunked, Crown, Tightest, crown_ibp, margin_rows
-from certus.bounding.interval import step
+from certus.bounding.arithmetic import step
 from certus.core import ArgumentError
 from certus.graph import trace
 from certus.threats import L1, L2, Box, Linf

@@ -174,8 +174,8 @@ def test_every_operation_has_an_interval_rule_and_a_relaxation():
 
 
 def test_rules_sit_only_on_classes_that_state_the_property():
-    own = {Scale, Shift, Sum, Mul, Product, Softmax, Maximum, Norm, ArgMax}
-    assert set(rules) - own == {Affine, Selection, Monotone, Elementwise}
+    stated = {Affine, Selection, Monotone, Elementwise}
+    assert not [kind for kind in set(rules) - stated if kind.__subclasses__()]
     assert Monotone not in relaxations and Elementwise not in relaxations
 
 

@@ -1,10 +1,12 @@
 """Whatever users write in PyTorch: the graph equals the module, and bounds contain its values."""
 
+import copy
 from functools import cache
 
 import pytest
 import torch
 from tests.graph.torch_modules import TABLE, make
+from tests.laws.networks import Function
 
 from certus.bounding import IBP, Crown
 from certus.graph import trace
@@ -27,7 +29,7 @@ def test_the_graph_equals_the_module(name):
     for batch in (1, 3, 5):
         x = inputs(graph.input_shape, batch)
         expected = module(x.clone())
-        assert torch.allclose(graph(x), expected, atol=1e-9)
+        assert torch.allclose(graph(x), expected.double(), atol=1e-9)
     assert graph.output_shape == tuple(expected.shape[1:])
     values = graph.values(x)
     assert [tuple(v.shape) for v in values[1:]] == [(5, *n.shape) for n in graph.nodes[1:]]
@@ -54,12 +56,12 @@ def test_bounds_contain_samples(name, method):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_parameters_are_live(name):
-    module, _ = make(name)
+    module, graph = captured(name)
     parameters = list(module.parameters())
     if not parameters:
         return
-    _, graph = module, trace(module, inputs(TABLE[name][1], 2))
     x = inputs(graph.input_shape, 3)
+    before = copy.deepcopy(module.state_dict())
     with torch.no_grad():
         for parameter in parameters:
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -71,3 +73,18 @@ def test_parameters_are_live(name):
     expected = [p.grad for p in parameters if p.grad is not None]
     assert len(found) == len(expected) > 0
     assert all(torch.allclose(f, e, atol=1e-8) for f, e in zip(found, expected, strict=True))
+    module.zero_grad()
+    module.load_state_dict(before)  # the capture is shared with the other laws
+
+
+def test_comparisons_agree_at_ties():
+    tests = (torch.gt, torch.ge, torch.lt, torch.le, torch.eq, torch.ne)
+    module = Function(
+        lambda m, x: torch.stack(
+            [f(x, 0.5) + 2.0 * f(x, x.flip(1)) + 4 * f(0.5 * x, m.c) for f in tests], 1
+        ),
+        c=torch.tensor([0.25, 0.5, 0.25]),
+    ).eval()
+    graph = trace(module, torch.rand(2, 3))
+    x = torch.tensor([[0.5, 0.5, 0.5], [0.25, 1.0, 0.25], [0.5, 0.0, 1.0]])
+    assert torch.equal(graph(x), module(x).to(x.dtype))

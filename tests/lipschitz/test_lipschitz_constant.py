@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from tests.lipschitz.graphs import build
 from torch import Tensor
 
 from certus.core import ModelError, UnsupportedError
 from certus.graph.activation import Clamp, LeakyRelu, MaxPool, Relu, Sigmoid, Tanh
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift, Sum
-from certus.graph.graph import Graph, build
+from certus.graph.graph import Graph
 from certus.graph.op import Op
 from certus.graph.structural import (
     AdaptiveAvgPool,

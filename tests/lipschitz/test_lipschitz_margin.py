@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from tests.lipschitz.graphs import build
 from torch import Tensor
 
 from certus.core import ArgumentError, ModelError
 from certus.graph.activation import MaxPool, Relu
 from certus.graph.affine import Conv, Linear, Sum
-from certus.graph.graph import Graph, build
+from certus.graph.graph import Graph
 from certus.graph.op import Op
 from certus.graph.structural import Reshape
 from certus.lipschitz import certified_radius, lipschitz, prepare

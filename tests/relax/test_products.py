@@ -240,6 +240,7 @@ def test_a_limit_known_beforehand():
         below = relaxation.lower_slope * x + relaxation.lower_offset
         assert bool((below <= x + 1e-12).all() and (above >= x - 1e-12).all())
     assert relaxation.upper_slope[0, :2].tolist() == [1.0, 1.0]
+    assert float(relaxation.lower_slope[0, 2]) == 0
 
 
 def test_shapes_that_would_move_the_batch_are_refused():

@@ -7,6 +7,7 @@ from typing import Any
 from certus.certifiers import bounds
 from certus.certifiers.auto import AutoCertifier
 from certus.certifiers.base import Certifier
+from certus.certifiers.bound_methods import BOUNDS
 from certus.certifiers.lipschitz import LipschitzCertifier
 from certus.certifiers.milp import MilpCertifier
 from certus.certifiers.smoothing import SmoothingCertifier
@@ -39,7 +40,11 @@ def look_up(table: dict[str, Any], name: str, options: dict[str, Any]) -> Any:
     if name not in table:
         raise ArgumentError(f"unknown method {name!r}; there are: {', '.join(table)}")
     kind = table[name]
-    known = [f.name for f in fields(kind)] if isinstance(kind, type) else list(signature(kind).parameters)
+    known = (
+        [f.name for f in fields(kind)]
+        if isinstance(kind, type)
+        else list(signature(kind).parameters)
+    )
     strange = [option for option in options if option not in known]
     if strange:
         raise ArgumentError(
@@ -49,7 +54,14 @@ def look_up(table: dict[str, Any], name: str, options: dict[str, Any]) -> Any:
 
 
 def certifier(name: str, **options: Any) -> Certifier:
-    """A certifier by name, such as certifier("milp", timeout=30.0)."""
+    """A certifier by name, such as certifier("milp", timeout=30.0).
+
+    Those of bound methods take the options of the method: certifier("crown", rigorous=True).
+    """
+    if name in BOUNDS and options.keys() - {"block", "method"}:
+        own = {key: options[key] for key in options if key == "block"}
+        rest = {key: options[key] for key in options if key != "block"}
+        options = own | {"method": look_up(BOUNDS, name, rest)}
     built = look_up(CERTIFIERS, name, options)
     assert isinstance(built, Certifier)
     return built

@@ -64,9 +64,9 @@ def _check_module(module: nn.Module) -> None:
             where = f" (its part {name!r} is)" if name else ""
             raise ModelError(f"the model is in training mode{where}; call model.eval() first")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        # a mask of minus infinity is a constant like any other; only parameters are weights
-        mask = name not in dict(module.named_parameters()) and not bool(torch.isnan(tensor).any())
-        if tensor.is_floating_point() and not mask and not bool(torch.isfinite(tensor).all()):
+        # a buffer may be a mask of minus infinity; a parameter is a weight
+        infinite = isinstance(tensor, nn.Parameter) and bool(torch.isinf(tensor).any())
+        if infinite or bool(torch.isnan(tensor).any()):
             raise ModelError(f"parameter {name} of the model contains NaN or infinite values")
 
 

@@ -60,7 +60,7 @@ class Constants:
         above = self._ancestors(node)
         if any(_random(n) for n in above):
             raise Unsupported("a constant drawn at random")
-        if any(_batch_size(n) or _shape_only(n) for n in above):
+        if any(_batch_size(n) or (_shape_only(n) and _has_batch(n)) for n in above):
             self._check_batch(node)
         found = Expression(node, self._known)
         return found if above & self.live else found.evaluate()
@@ -89,11 +89,15 @@ class Constants:
                 expr = value.node.expr
                 number = expr.subs({symbol: batch for symbol in expr.free_symbols})
                 found[node] = int(number)
-            elif _shape_only(node) and isinstance(node.args[0], fx.Node):
+            elif _shape_only(node) and self._is_input(node.args[0]):
                 like = node.args[0].meta["val"]
                 zero = torch.zeros((), dtype=like.dtype, device=like.device)
                 found[node.args[0]] = zero.expand(sizes(like.shape, batch))
         return found
+
+    def _is_input(self, argument: Any) -> bool:
+        """Whether an argument stands for data of which only the shape is wanted."""
+        return isinstance(argument, fx.Node) and self.is_data(argument)
 
     def _check_batch(self, node: fx.Node) -> None:
         """The value must be copies along the batch, also after the parameters have changed."""
@@ -115,6 +119,10 @@ class Constants:
 
 def _shape_only(node: fx.Node) -> bool:
     return node.op == "call_function" and str(node.target).startswith(_SHAPE_ONLY)
+
+
+def _has_batch(node: fx.Node) -> bool:
+    return any(symbolic(size) for size in node.meta["val"].shape)
 
 
 def _batch_size(node: fx.Node) -> bool:

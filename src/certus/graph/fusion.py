@@ -1,12 +1,9 @@
-"""Fusion: a batch normalisation that follows a convolution or a linear map becomes part of it."""
+"""Fusion: a batch normalisation that follows a convolution becomes part of it."""
 
 from dataclasses import replace
 
-from torch import Tensor
-
-from certus.graph.affine import BatchNorm, Conv, Linear
-from certus.graph.graph import Graph, Node
-from certus.graph.op import Op
+from certus.graph.affine import BatchNorm, Conv
+from certus.graph.graph import Graph
 
 
 def fused(graph: Graph) -> Graph:
@@ -24,8 +21,7 @@ def fused(graph: Graph) -> Graph:
         if not isinstance(node.op, BatchNorm):
             continue
         before = nodes[node.inputs[0]]
-        alone = readers[node.inputs[0]] == 1
-        if alone and isinstance(before.op, Conv | Linear) and _channels(before) == node.shape[0]:
+        if isinstance(before.op, Conv) and readers[node.inputs[0]] == 1:
             nodes[position] = replace(node, op=_merged(before.op, node.op), inputs=before.inputs)
     return replace(graph, nodes=tuple(nodes))
 
@@ -40,15 +36,9 @@ def needed(graph: Graph, start: int | None = None) -> set[int]:
     return found
 
 
-def _channels(node: Node) -> int:
-    """Where a linear map has several positions, its features are not what is normalised: none."""
-    return node.shape[0] if isinstance(node.op, Conv) or len(node.shape) == 1 else -1
-
-
-def _merged(op: Op, norm: BatchNorm) -> Op:
-    assert isinstance(op, Conv | Linear)
+def _merged(op: Conv, norm: BatchNorm) -> Conv:
     scale, shift = norm.scale, -norm.mean * norm.scale
     if norm.bias is not None:
         shift = shift + norm.bias
-    bias: Tensor = shift if op.bias is None else shift + op.bias * scale
+    bias = shift if op.bias is None else shift + op.bias * scale
     return replace(op, weight=op.weight * scale.view(-1, *[1] * (op.weight.ndim - 1)), bias=bias)

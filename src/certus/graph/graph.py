@@ -92,7 +92,9 @@ class Graph:
         """This graph with parameters that are computed from other parameters evaluated now."""
         if not any(_expressions(node.op) for node in self.nodes):
             return self
-        return replace(self, nodes=tuple(replace(node, op=resolved(node.op)) for node in self.nodes))
+        return replace(
+            self, nodes=tuple(replace(node, op=resolved(node.op)) for node in self.nodes)
+        )
 
     def cast(self, dtype: torch.dtype) -> "Graph":
         """A copy in another precision; its parameters are copies too and no longer live."""
@@ -114,6 +116,11 @@ class Graph:
         for position, op in ops.items():
             nodes[position] = replace(nodes[position], op=op)
         return replace(self, nodes=tuple(nodes))
+
+    def __repr__(self) -> str:
+        """Shapes and size; `summary` tells more."""
+        shapes = f"{list(self.input_shape)} -> {list(self.output_shape)}"
+        return f"Graph({shapes}, {len(self.nodes) - 1} operations)"
 
     def summary(self) -> str:
         """One line for each node: position, operation, inputs, shape."""

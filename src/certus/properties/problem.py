@@ -27,6 +27,10 @@ class Problem:
     cases: tuple[Case, ...]
     graph: Graph | None = None
 
+    def __repr__(self) -> str:
+        """Its size."""
+        return f"Problem(inputs={self.inputs}, outputs={self.outputs}, cases={len(self.cases)})"
+
     @property
     def mixed(self) -> bool:
         """Whether a condition speaks of inputs beyond the boxes."""
