@@ -30,7 +30,7 @@ method does with them:
 | own slopes | relaxed, and every bound improves the lower slope for itself |
 | interval | the method goes on from the operation's interval: sound, but dependences before it are lost |
 | ibp alone | `rigorous=True` works with `ibp`, not with `crown` |
-| no | refused by name, before any work |
+| no | refused, with the name of the operation |
 
 The column `crown` is also about `crown-ibp`, `fast-lin`, `wong-kolter`, `deeppoly`, `sdp-crown`, `lp` and
 `tightest`. `lp` adds the second lower line of ReLU and leaky ReLU and every member of a max pooling window;

@@ -71,10 +71,11 @@ def certify(
     """For each input a certificate, a replayed counterexample, or "unknown" with its reason.
 
     x [B, *shape] in the model's dtype, y [B] integer labels; pass model(x).argmax(1) to certify that
-    the prediction is stable. method: a name of `certus methods`, with its options as keywords, or a
-    Certifier. A Smoothed model is certified by smoothing. timeout: seconds, for the methods that
-    search (auto: in all, milp: per input). Raises ArgumentError, ModelError, UnsupportedError before
-    any work; what happens later becomes "unknown".
+    the prediction is stable. method: a name of `certus methods`, with its options as keywords (for
+    a bound method those of `bounds`, such as memory or rigorous), or a Certifier. A Smoothed model is
+    certified by smoothing. timeout: seconds, for the methods that search (auto: in all, milp: per
+    input). Raises ArgumentError, ModelError, UnsupportedError before any work; what happens later
+    becomes "unknown".
     """
     if isinstance(model, Smoothed):
         method, options, model = _smoothing(model, method, options)

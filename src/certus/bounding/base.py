@@ -7,10 +7,13 @@ from typing import final
 import torch
 from torch import Tensor
 
+from certus.bounding.budget import free_memory
 from certus.core import ArgumentError, Bounds
 from certus.graph import Graph
 from certus.relax import Interval, Relaxation
 from certus.threats import Region
+
+_TENSORS = 12  # of a node's size that a method keeps or needs for a moment, by measurement
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +69,35 @@ class BoundMethod(ABC):
             rows = spec.transpose(0, 1)
         else:
             raise ArgumentError(f"spec must be [{batch} or 1, R, {size}], got {tuple(spec.shape)}")
-        state = self.prepare(graph.resolved(), region)
-        found = self.bound(state, rows.reshape(*rows.shape[:2], *graph.output_shape))
-        lower, upper = found.lower.T, found.upper.T
+        rows = rows.reshape(*rows.shape[:2], *graph.output_shape)
+        graph = graph.resolved()
+        pieces = [
+            self._at_once(
+                graph, region if len(piece) == batch else region.select(piece), piece, rows
+            )
+            for piece in _pieces(graph, region, getattr(self, "memory", None))
+        ]
+        lower, upper = (torch.cat(side) for side in zip(*pieces, strict=True))
         if spec is None:
             lower, upper = (b.reshape(batch, *graph.output_shape) for b in (lower, upper))
         return Bounds(lower, upper)
+
+    def _at_once(
+        self, graph: Graph, region: Region, piece: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Bounds [B, R] of some of the inputs."""
+        state = self.prepare(graph, region)
+        found = self.bound(state, rows if rows.shape[1] == 1 else rows[:, piece])
+        return found.lower.T, found.upper.T
+
+
+def _pieces(graph: Graph, region: Region, memory: int | None) -> tuple[Tensor, ...]:
+    """Inputs in groups whose intervals and relaxations fit into memory together."""
+    like = region.center
+    values = sum(node.numel for node in graph.nodes)
+    budget = free_memory(like.device) // 2 if memory is None else memory
+    many = max(1, budget // (_TENSORS * values * like.dtype.itemsize))
+    return torch.arange(len(region), device=like.device).split(many)
 
 
 def margin_rows(labels: Tensor, classes: int, like: Tensor) -> Tensor:

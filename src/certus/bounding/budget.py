@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 
+from certus.bounding import windows
 from certus.graph.affine import Conv
 from certus.graph.fusion import needed
-from certus.graph.graph import Graph
+from certus.graph.graph import Graph, Node
+from certus.graph.op import Elementwise, Input
 
 _CACHED = 2**20  # elements of one tensor of rows: a handful of them stay in a CPU's caches
 _COPIES = 8  # tensors of that size that are alive at the same time, by measurement
@@ -35,16 +37,20 @@ def widest(graph: Graph, start: int) -> int:
     return max(graph.nodes[position].numel for position in needed(graph, start))
 
 
-def widest_window(graph: Graph, start: int) -> int:
-    """As `widest` for rows that start at one neuron of a feature map and stay windows."""
+def widest_window(graph: Graph, start: int, picks: bool = True) -> int:
+    """As `widest` for rows that start at one neuron of a feature map and stay windows.
+
+    Where windows cannot go on (a pool, a concatenation, a window as large as its map, an input whose
+    region does not pick coordinates) whole maps are assumed from there on.
+    """
     size = {start: [1, 1]}
     most = 1
     for position in sorted(needed(graph, start), reverse=True):
         node, own = graph.nodes[position], size.get(position)
-        if own is None or len(node.shape) != 3:
+        if own is None or not _stays(graph, node, own, picks):
             most = max(most, node.numel)
             continue
-        most = max(most, min(node.numel, node.shape[0] * own[0] * own[1]))
+        most = max(most, node.shape[0] * own[0] * own[1])
         reach = list(own)
         if isinstance(node.op, Conv):
             kernel = node.op.weight.shape[2:]
@@ -56,6 +62,15 @@ def widest_window(graph: Graph, start: int) -> int:
             old = size.get(source, [0, 0])
             size[source] = [max(a, b) for a, b in zip(old, reach, strict=True)]
     return most
+
+
+def _stays(graph: Graph, node: Node, own: list[int], picks: bool) -> bool:
+    """Whether windows of a size go on at a node; relaxations of elementwise operations are lines."""
+    if len(node.shape) != 3 or (own[0] >= node.shape[1] and own[1] >= node.shape[2]):
+        return False
+    if isinstance(node.op, Input):
+        return picks
+    return isinstance(node.op, Elementwise) or windows.able(node, graph.shapes(node))
 
 
 def _available() -> int | None:

@@ -49,7 +49,8 @@ def _by_windows(
 ) -> Iterator[Found]:
     """Every wanted neuron of every input for itself."""
     node, like = state.graph.nodes[position], state.intervals[position][0]
-    rows_at_once = max(1, room // (2 * widest_window(state.graph, position)))
+    picks = state.region.picked(lambda t: t[:0]) is not None
+    rows_at_once = max(1, room // (2 * widest_window(state.graph, position, picks)))
     padded: windows.Padded = {}
     for batch, neuron in _pairs(wanted, rows_at_once):
         rows = windows.start(node, neuron, batch, like, padded)

@@ -45,12 +45,23 @@ def look_up(table: dict[str, Any], name: str, options: dict[str, Any]) -> Any:
         if isinstance(kind, type)
         else list(signature(kind).parameters)
     )
+    if isinstance(kind, type) and issubclass(kind, bounds.BoundCertifier):
+        options = _shared_out(name, known, options)
     strange = [option for option in options if option not in known]
     if strange:
         raise ArgumentError(
             f"{name} has no option {', '.join(strange)}; it takes: {', '.join(known) or 'none'}"
         )
     return kind(**options)
+
+
+def _shared_out(name: str, known: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    """Options that are not the certifier's own go to its bound method, such as rigorous=True."""
+    rest = {option: value for option, value in options.items() if option not in known}
+    own = {option: value for option, value in options.items() if option in known}
+    return (
+        own | {"method": look_up(BOUNDS, name, rest)} if rest and "method" not in own else options
+    )
 
 
 def certifier(name: str, **options: Any) -> Certifier:

@@ -227,9 +227,17 @@ def _compare(module: nn.Module, graph: Graph, example: Tensor) -> None:
         warnings.simplefilter("ignore")  # the module's own, on its own input
         for batch, scale in ((1, 1.0), (3, 1.0), (5, 0.3)):
             noise = torch.randn(batch, *example.shape[1:], generator=generator(0, batch))
-            x = example[:1].detach() + scale * noise.to(example)
-            expected, found = module(x), graph(x)
-            worst = _distance(expected, found)
+            for share in (
+                1.0,
+                0.1,
+                0.01,
+                0.0,
+            ):  # nearer, where a function is not defined everywhere
+                x = example[:1].detach() + share * scale * noise.to(example)
+                expected = module(x)
+                if not isinstance(expected, Tensor) or bool(torch.isfinite(expected).all()):
+                    break
+            worst = _distance(expected, graph(x))
             if not worst <= tolerance:
                 raise ModelError(
                     f"the captured graph differs from the model by {worst:.2g} relative on random "

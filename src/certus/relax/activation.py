@@ -44,7 +44,8 @@ def _hinge(leak: float, lower: Tensor, upper: Tensor) -> Lines:
     above = torch.where(wide, chord, torch.where(dead, least, one))
     offset = torch.where(active | dead, torch.zeros_like(chord), (leak - above) * lower)
     below = torch.where(active | (~dead & (upper >= -lower)), one, least)
-    floor, ceiling = torch.where(active, one, least), torch.where(dead, least, one)
+    floor = leak + (1 - leak) * active.to(chord.dtype)
+    ceiling = 1 - (1 - leak) * dead.to(chord.dtype)
     return Lines(below, None, above, offset, floor, ceiling)
 
 
