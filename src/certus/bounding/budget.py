@@ -44,12 +44,14 @@ def widest_window(graph: Graph, start: int, picks: bool = True) -> int:
     region does not pick coordinates) whole maps are assumed from there on.
     """
     size = {start: [1, 1]}
-    most = 1
+    most, small = 1, True
     for position in sorted(needed(graph, start), reverse=True):
-        node, own = graph.nodes[position], size.get(position)
-        if own is None or not _stays(graph, node, own, picks):
+        node = graph.nodes[position]
+        small = small and _stays(graph, node, size[position], picks)
+        if not small:  # a walk leaves windows everywhere at once
             most = max(most, node.numel)
             continue
+        own = size[position]
         most = max(most, node.shape[0] * own[0] * own[1])
         reach = list(own)
         if isinstance(node.op, Conv):

@@ -141,23 +141,6 @@ def crown_ibp(memory: int | None = None, rigorous: bool = False) -> Crown:
     return Crown(intermediate=IBP(rigorous), memory=memory, rigorous=rigorous)
 
 
-def _neurons(
-    state: State, position: int, chosen: Tensor, pick: slice | None, bounds_of: BoundsOf
-) -> Bounds:
-    """Bounds [M, group] of some neurons [M] of a node for a group of inputs."""
-    node, like = state.graph.nodes[position], state.intervals[position][0]
-    if isinstance(node.op, Linear) and len(node.shape) == 1:  # rows of the weight, no product
-        rows = node.op.weight[chosen].unsqueeze(1)
-        found = bounds_of(state, node.inputs[0], rows, pick)
-        if node.op.bias is None:
-            return found
-        shift = node.op.bias[chosen].unsqueeze(1)
-        return Bounds(found.lower + shift, found.upper + shift)
-    rows = torch.zeros(len(chosen), node.numel, dtype=like.dtype, device=like.device)
-    rows.scatter_(1, chosen.unsqueeze(1), 1.0)
-    return bounds_of(state, position, rows.view(len(chosen), 1, *node.shape), pick)
-
-
 def _undecided(graph: Graph, source: int, interval: Interval) -> Tensor:
     """Bool [B, numel]: neurons whose interval can change the relaxation of a node that reads them."""
     lower, upper = (bound.detach().reshape(len(bound), -1) for bound in interval)
