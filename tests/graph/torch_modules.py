@@ -119,7 +119,7 @@ FUNCTIONS = {
 }  # fmt: skip
 
 LINEAR = {
-    "like-of-weight": (function(lambda m, x: [x @ (v + torch.zeros_like(v)) for v in [m.w.exp()]][0], w=param(4, 3)), (4,)),
+    "like-of-weight": (function(lambda m, x: next(x @ (v + torch.zeros_like(v)) for v in [m.w.exp()]), w=param(4, 3)), (4,)),
     "addmm": (function(lambda m, x: torch.addmm(m.b, x, m.w, beta=2, alpha=0.5), w=param(4, 3), b=param(3)), (4,)),
     "baddbmm": (plain(lambda x: torch.baddbmm(x, x, x.transpose(1, 2) @ x)), (3, 3)),
     "bmm": (plain(lambda x: torch.bmm(x, x.transpose(1, 2))), (2, 3)),

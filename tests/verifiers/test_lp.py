@@ -134,7 +134,7 @@ def test_any_multipliers_give_a_bound():
             torch.zeros(1),
         )
     )[0]
-    bias = float(graph.resolved().nodes[graph.output].op.bias[0])
+    bias = float(graph.resolved().nodes[graph.output].op.bias[0].detach())
     rng = np.random.default_rng(0)
     for scale in (0.0, 0.1, 1.0, 10.0):
         for _ in range(20):

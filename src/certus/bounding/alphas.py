@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from certus.core import ArgumentError
 from certus.relax import Lines
 
 # of Adam, with a shorter memory than in training: rows have few steps, and no noise
@@ -67,6 +68,10 @@ def best_bounds(
     Every iterate is a bound, so the best of them is one. Stops early where all exceed `enough`, or
     where nothing is gained any more.
     """
+    if torch.is_inference_mode_enabled():
+        raise ArgumentError(
+            "alpha-CROWN needs gradients: use torch.no_grad(), not inference_mode()"
+        )
     best: Tensor | None = None
     idle = 0
     for step in range(iterations + 1):

@@ -69,6 +69,8 @@ class BoundMethod(ABC):
             rows = spec.transpose(0, 1)
         else:
             raise ArgumentError(f"spec must be [{batch} or 1, R, {size}], got {tuple(spec.shape)}")
+        if not len(rows):
+            raise ArgumentError("the specification has no rows")
         rows = rows.reshape(*rows.shape[:2], *graph.output_shape)
         graph = graph.resolved()
         pieces = [

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from certus.bounding.terms import constant
 from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.activation import MaxPool
@@ -47,9 +48,9 @@ def _affine(
 ) -> Tensor:
     """|W| e + unit (|W| |x| + |b|)."""
     terms = op.magnitude(*[size(interval) for interval in ranges])
-    offset = op.offset(shapes, terms)
+    offset = constant(op, shapes, terms)  # terms of a BatchNorm's own offset may cancel
     if offset is not None:
-        terms = terms + offset.abs()
+        terms = terms + offset
     return op.magnitude(*errors) + unit * terms
 
 

@@ -106,21 +106,25 @@ class Windows:
 
     def dense(self, shape: tuple[int, ...]) -> Tensor:
         """The same rows as [S, N, C, H, W]."""
-        (channels, high, wide), (kh, kw) = shape, self.size
-        top, left = self._start()
-        before, after = self._margins((high, wide))
-        full = [high + before[0] + after[0], wide + before[1] + after[1]]
-        signs, rows = self.coefs.shape[:2]
-        device = top.device
-        lines = (top + before[0]).unsqueeze(1) + torch.arange(kh, device=device)
-        across = (left + before[1]).unsqueeze(1) + torch.arange(kw, device=device)
-        first = torch.arange(signs * rows, device=device).view(signs, rows, 1, 1)
-        place = (first * full[0] + lines.unsqueeze(2)) * full[1] + across.unsqueeze(1)
-        out = self.coefs.new_zeros(signs * rows * full[0] * full[1], channels)
-        out = out.index_put((place.flatten(),), self.coefs.reshape(-1, channels))
-        out = out.view(signs, rows, full[0], full[1], channels)
-        out = out[:, :, before[0] : before[0] + high, before[1] : before[1] + wide]
-        return out.permute(0, 1, 4, 2, 3)
+        (channels, high, wide), signs = shape, len(self.coefs)
+        places: list[Tensor] = []
+        padding: list[int] = []
+        for own, n, o, s, k, m in zip(
+            self._start(), self.origin, self.offset, self.stride, self.size, shape[1:], strict=True
+        ):
+            front = max(0, (n - 1) * s + o)  # zeros before a window that starts far inside the map
+            padding = [front, max(0, m - o - k), *padding]
+            places.append((front - own).repeat(signs))
+        laid = F.pad(self.coefs.flatten(0, 1), [0, 0, *padding]).contiguous()
+        count, tall, broad, _ = laid.shape
+        runs = laid.as_strided(
+            (count, tall, broad - wide + 1, wide * channels),
+            (tall * broad * channels, broad * channels, channels, 1),
+        )
+        rows = torch.arange(count, device=laid.device).unsqueeze(1)
+        lines = places[0].unsqueeze(1) + torch.arange(high, device=laid.device)
+        found = runs[rows, lines, places[1].unsqueeze(1)]
+        return found.view(signs, -1, high, wide, channels).permute(0, 1, 4, 2, 3)
 
     def dot(self, maps: Tensor) -> Tensor:
         """<row, map> [S, N] for maps [B or 1, C, H, W]."""

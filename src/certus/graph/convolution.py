@@ -10,7 +10,8 @@ from torch import Tensor
 Pair = tuple[int, int]
 
 _LAST = torch.channels_last
-_SMALL = 8  # a dense matrix may do this many times the multiplications of the sparse sum
+_SMALL = 6.5  # a dense matrix may do this many times the multiplications of the sparse sum,
+_FEW = 16  # where neither side has more channels than this
 _THIN = 9  # a result with fewer channels starves a transposed convolution
 
 
@@ -43,7 +44,8 @@ def adjoint(rows: Tensor, weight: Tensor, layout: Layout) -> Tensor:
     full = reach(rows.shape[2:], weight.shape[2:], layout.stride, layout.dilation)
     sy, sx = layout.stride
     waste = full[0] * full[1] / weight.shape[2:].numel()  # of a dense matrix over the sparse sum
-    if layout.groups == 1 and waste <= (_SMALL if weight.shape[1] < _THIN else 1):
+    few = max(weight.shape[:2]) <= _FEW
+    if layout.groups == 1 and waste <= (_SMALL if few else 1):
         return _fit(_as_matrix(rows, weight, layout), layout)
     if (
         layout.groups == 1

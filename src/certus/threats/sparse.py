@@ -25,6 +25,7 @@ class Sparse(Region):
         self, x: Tensor, count: Tensor, clip: tuple[float, float], pixels: bool = False
     ) -> None:
         self._x, self._count, self._clip, self._pixels = x, count, clip, pixels
+        self._each = spread(count, x).to(x).expand_as(x)  # kept, so that picks may remember it
         low, high = (torch.full_like(x, limit, dtype=torch.float64) for limit in clip)
         still = spread(count == 0, x)
         self._lower = torch.where(still, x, rounded(low, x.dtype, up=False))
@@ -111,8 +112,8 @@ class Sparse(Region):
             return None
         part = object.__new__(Sparse)
         part._x, part._lower, part._upper = pick(self._x), pick(self._lower), pick(self._upper)
-        each = pick(spread(self._count, self._x).to(self._x).expand_as(self._x))
-        part._count = each.flatten(1).amax(1).long()  # zero only at coordinates that are none
+        part._each = pick(self._each)
+        part._count = part._each.flatten(1).amax(1).long()  # zero only at coordinates that are none
         part._clip, part._pixels, part._inside = self._clip, False, self._inside
         return part
 
