@@ -38,7 +38,7 @@ class AlphaCrown(Crown):
         count(self.iterations, "iterations")
         if not isinstance(self.inner, int) or self.inner < 0:
             raise ArgumentError(f"inner must be an integer >= 0, got {self.inner}")
-        if not 0 < self.rate <= 10:
+        if not isinstance(self.rate, int | float) or not 0 < self.rate <= 10:
             raise ArgumentError(f"rate must lie in (0, 10], got {self.rate}")
 
     def prepare(self, graph: Graph, region: Region) -> State:

@@ -12,7 +12,10 @@ from certus.relax import Lines
 # of Adam, with a shorter memory than in training: rows have few steps, and no noise
 _BETAS = (0.6, 0.8)
 _DECAY = 0.9  # of the rate, each step
-_SETTLED = 1e-5  # gain, relative to a bound, below which two steps in a row end the search
+_SETTLED = 1e-5  # gain, relative to a bound, below which a step is idle
+_IDLE = 4  # idle steps in a row after which a bound is final
+_TINY = 1e-7  # of a row's largest gradient
+_NOTHING = 1e-30
 
 
 @dataclass(eq=False)
@@ -53,7 +56,7 @@ class Alphas:
                 first = first.lerp(gradient, 1 - _BETAS[0])
                 second = second.lerp(gradient.square(), 1 - _BETAS[1])
             self.moments[place] = first, second
-            move = rate * first / second.sqrt().add_(1e-12)
+            move = rate * first / _steadied(second.sqrt())
             with torch.no_grad():
                 low, high = self.limits[place]
                 value = torch.minimum(torch.maximum(self.values[place] + move, low), high)
@@ -72,17 +75,28 @@ def best_bounds(
         raise ArgumentError(
             "alpha-CROWN needs gradients: use torch.no_grad(), not inference_mode()"
         )
-    best: Tensor | None = None
-    idle = 0
+    best, idle = torch.empty(0), torch.empty(0)
     for step in range(iterations + 1):
         with torch.enable_grad():
             found = walk(alphas)
         now = found.detach()
-        before, best = best, now if best is None else torch.fmax(best, now)
-        gained = before is None or bool((best - before > _SETTLED * best.abs()).any())
-        idle = 0 if gained else idle + 1
-        if step == iterations or idle == 2 or not alphas.values or bool((best > enough).all()):
+        if step == 0:
+            best, idle = now, torch.zeros_like(now)
+        # a row that has settled keeps what it has, whatever the rows beside it still gain
+        better = torch.where(idle < _IDLE, torch.fmax(best, now), best)
+        gained = better - best > _SETTLED * best.abs() if step else torch.ones_like(now) > 0
+        best, idle = better, torch.where(gained, torch.zeros_like(idle), idle + 1)
+        done = (idle >= _IDLE) | (best > enough)
+        if step == iterations or not alphas.values or bool(done.all()):
             break
         alphas.improve(found, rate * _DECAY**step)
-    assert best is not None
     return best
+
+
+def _steadied(size: Tensor) -> Tensor:
+    """Sizes of gradients [R, B, ...] that may be divided by: none is tiny beside its row's largest.
+
+    Otherwise the sign of a gradient that is zero but for rounding would make a full step.
+    """
+    largest = size.flatten(2).amax(2)
+    return size + (_TINY * largest + _NOTHING).view(*largest.shape, *[1] * (size.ndim - 2))

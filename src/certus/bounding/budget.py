@@ -13,6 +13,7 @@ from certus.graph.op import Elementwise, Input
 
 _CACHED = 2**20  # elements of one tensor of rows: a handful of them stay in a CPU's caches
 _COPIES = 8  # tensors of that size that are alive at the same time, by measurement
+_LARGE = 2**25 - 2**16  # bytes, the largest block for which glibc moves its threshold
 _FALLBACK = 2**31  # bytes, where the system does not tell
 
 
@@ -30,6 +31,17 @@ def elements(device: torch.device, dtype: torch.dtype, memory: int | None) -> in
     budget = free_memory(device) // 2 if memory is None else memory
     most = budget // (_COPIES * dtype.itemsize)
     return max(1, most if device.type == "cuda" else min(most, _CACHED))
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Have the C library keep what is freed: giving pages back costs more than the arithmetic on them.
+
+    glibc returns every freed block above a threshold to the system, which must clear its pages when
+    they are asked for again. It raises the threshold by itself, up to 32 MiB, once a large block is
+    freed; elsewhere this allocates a block and frees it.
+    """
+    if device.type == "cpu":
+        torch.empty(_LARGE, dtype=torch.uint8)
 
 
 def widest(graph: Graph, start: int) -> int:

@@ -27,6 +27,7 @@ class Tightest(BoundMethod):
     def __init__(self, *methods: BoundMethod) -> None:
         if not methods:
             raise ArgumentError("Tightest needs at least one method")
+        _check(*methods)
         object.__setattr__(self, "methods", methods)
 
     def prepare(self, graph: Graph, region: Region) -> State:
@@ -62,6 +63,7 @@ class Chunked(BoundMethod):
 
     def __post_init__(self) -> None:
         """Validate."""
+        _check(self.method)
         count(self.batch, "batch")
         count(self.rows, "rows")
 
@@ -93,6 +95,12 @@ class Chunked(BoundMethod):
         return Bounds(
             torch.cat([b.lower for b in found], 1), torch.cat([b.upper for b in found], 1)
         )
+
+
+def _check(*methods: BoundMethod) -> None:
+    strange = [method for method in methods if not isinstance(method, BoundMethod)]
+    if strange:
+        raise ArgumentError(f"a BoundMethod such as certus.Crown() is wanted, got {strange[0]!r}")
 
 
 def _fold(meet: Callable[[Tensor, Tensor], Tensor], tensors: list[Tensor]) -> Tensor:

@@ -48,6 +48,10 @@ class Crown(BoundMethod):
         if self.memory is not None:
             count(self.memory, "memory")
         inner = self.intermediate
+        if inner is not None and not isinstance(inner, BoundMethod):
+            raise ArgumentError(f"intermediate must be a BoundMethod or None, got {inner!r}")
+        if not isinstance(self.slopes, Rules):
+            raise ArgumentError(f"slopes must be a table of relaxations, got {self.slopes!r}")
         if self.rigorous and inner is not None and not getattr(inner, "rigorous", False):
             raise ArgumentError("rigorous bounds need an intermediate method with rigorous=True")
 

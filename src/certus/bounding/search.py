@@ -1,6 +1,7 @@
 """Bounds of inner neurons, each by a walk of its own: in windows where these are small."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,16 +9,19 @@ from torch import Tensor
 from certus.bounding import windows
 from certus.bounding.backward import Rows
 from certus.bounding.base import State
-from certus.bounding.budget import widest, widest_window
+from certus.bounding.budget import keep_freed_memory, widest, widest_window
+from certus.bounding.parallel import side_by_side
 from certus.core import Bounds
 from certus.core.numerics import sound
 from certus.graph.affine import Linear
 from certus.relax import Interval
 
+_WORTH = 32  # rows that are worth a thread
 _ALONE = 64  # rows of an input that are worth a walk of their own
 
 # (flat positions in [B * numel], lower bounds, upper bounds) of some neurons
 Found = tuple[Tensor, Tensor, Tensor]
+Task = Callable[[], Found]
 # (state, position, rows, inputs) -> lower and upper bounds
 BoundsOf = Callable[[State, int, Rows, slice | None], Bounds]
 
@@ -35,7 +39,9 @@ def tightened(
         return interval
     small = windows.able(node, state.graph.shapes(node))
     search = _by_windows if small else _by_maps
-    parts = list(search(state, position, wanted, bounds_of, room))
+    keep_freed_memory(interval[0].device)
+    tasks = list(search(state, position, wanted, bounds_of, room))
+    parts = side_by_side(tasks, interval[0].device)
     where, low, high = (torch.cat(side) for side in zip(*parts, strict=True))
     lower, upper = (bound.flatten() for bound in interval)
     lower = lower.index_copy(0, where, torch.maximum(lower[where], low))
@@ -46,38 +52,52 @@ def tightened(
 
 def _by_windows(
     state: State, position: int, wanted: Tensor, bounds_of: BoundsOf, room: int
-) -> Iterator[Found]:
+) -> Iterator[Task]:
     """Every wanted neuron of every input for itself."""
     node, like = state.graph.nodes[position], state.intervals[position][0]
     picks = state.region.picked(lambda t: t[:0]) is not None
     rows_at_once = max(1, room // (2 * widest_window(state.graph, position, picks)))
     padded: windows.Padded = {}
-    for batch, neuron in _pairs(wanted, rows_at_once):
+
+    def bound(batch: Tensor, neuron: Tensor) -> Found:
         rows = windows.start(node, neuron, batch, like, padded)
         found = bounds_of(state, position, rows, None)
-        yield batch * node.numel + neuron, found.lower.flatten(), found.upper.flatten()
+        return batch * node.numel + neuron, found.lower.flatten(), found.upper.flatten()
+
+    for batch, neuron in _pairs(wanted, _shared(rows_at_once, int(wanted.sum()))):
+        yield partial(bound, batch, neuron)
 
 
 def _by_maps(
     state: State, position: int, wanted: Tensor, bounds_of: BoundsOf, room: int
-) -> Iterator[Found]:
+) -> Iterator[Task]:
     """Neurons that are wanted for some input of a group, for the whole group."""
     node, like = state.graph.nodes[position], state.intervals[position][0]
     rows_at_once = max(1, room // (2 * widest(state.graph, position)))
     most, batch = int(wanted.sum(1).max()), len(wanted)
     inputs = min(batch, max(1, rows_at_once // most))
+
+    def bound(chosen: Tensor, group: Tensor, pick: slice | None) -> Found:
+        found = _neurons(state, position, chosen, pick, bounds_of)
+        marked = wanted[group][:, chosen].T
+        where = group * node.numel + chosen.unsqueeze(1)
+        return where[marked], found.lower[marked], found.upper[marked]
+
     for first in range(0, batch, inputs):
         group = torch.arange(first, min(first + inputs, batch), device=like.device)
-        own = wanted[group]
         pick = slice(first, first + len(group)) if len(group) < batch else None
-        wanted_here = own.any(0).nonzero().flatten()
-        if not len(wanted_here):  # splitting nothing gives one empty piece
+        here = wanted[group].any(0).nonzero().flatten()
+        if not len(here):  # splitting nothing gives one empty piece
             continue
-        for chosen in wanted_here.split(max(1, rows_at_once // len(group))):
-            found = _neurons(state, position, chosen, pick, bounds_of)
-            marked = own[:, chosen].T
-            where = group * node.numel + chosen.unsqueeze(1)
-            yield where[marked], found.lower[marked], found.upper[marked]
+        many = max(1, rows_at_once // len(group))
+        for chosen in here.split(many if inputs < batch else _shared(many, len(here))):
+            yield partial(bound, chosen, group, pick)
+
+
+def _shared(many: int, rows: int) -> int:
+    """Rows of one walk, so that there is work for every thread."""
+    threads = torch.get_num_threads()
+    return many if rows < _WORTH * threads else min(many, -(-rows // threads))
 
 
 def _neurons(
