@@ -98,5 +98,5 @@ def _steadied(size: Tensor) -> Tensor:
 
     Otherwise the sign of a gradient that is zero but for rounding would make a full step.
     """
-    largest = size.flatten(2).amax(2)
+    largest = size.reshape(*size.shape[:2], -1).amax(2)
     return size + (_TINY * largest + _NOTHING).view(*largest.shape, *[1] * (size.ndim - 2))

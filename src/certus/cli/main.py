@@ -4,8 +4,10 @@
 1: an internal failure, such as a certificate that an attack contradicts.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import tyro
 
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Start with `certus demo`.",
             args=arguments,
         )
+        sys.stdout.flush()  # a full device shows here, and not while the interpreter ends
     except ContradictionError as error:
         say(f"contradiction: {error}")
         return 1
@@ -51,12 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return 2
     except OSError as error:
+        _drop_output()
         say(f"error: {error.filename or ''} {error.strerror or error}".replace("  ", " "))
         return 2
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where this one stopped")
         return 130
     return 0
+
+
+def _drop_output() -> None:
+    """What standard output still holds cannot be written; the interpreter would try again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
