@@ -30,7 +30,9 @@ def elements(device: torch.device, dtype: torch.dtype, memory: int | None) -> in
     """Elements that one tensor of rows may have; memory is a budget in bytes, None half of what is free."""
     budget = free_memory(device) // 2 if memory is None else memory
     most = budget // (_COPIES * dtype.itemsize)
-    return max(1, most if device.type == "cuda" else min(most, _CACHED))
+    # where gradients are recorded every piece would add to the gradients of all weights
+    whole = device.type == "cuda" or torch.is_grad_enabled()
+    return max(1, most if whole else min(most, _CACHED))
 
 
 def keep_freed_memory(device: torch.device) -> None:
