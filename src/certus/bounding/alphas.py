@@ -30,7 +30,6 @@ class Alphas:
     values: dict[int, Tensor] = field(default_factory=dict)
     limits: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     moments: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    steps: int = 0
 
     def of(
         self, position: int, lines: Lines, rows: Tensor, lay: Callable[[Tensor], Tensor]
@@ -49,7 +48,6 @@ class Alphas:
         places = list(self.values)
         values = [self.values[i] for i in places]
         gradients = torch.autograd.grad(bounds, values, torch.ones_like(bounds))
-        self.steps += 1
         for place, gradient in zip(places, gradients, strict=True):
             first, second = self.moments.get(place, (gradient, gradient.square()))
             if place in self.moments:

@@ -52,6 +52,11 @@ class IBP(BoundMethod):
         with self._arithmetic.context(rows):
             return self._arithmetic.bounds(state, state.graph.output, rows)
 
+    def lower(self, state: State, rows: Tensor) -> Tensor:
+        """Lower bounds alone, at half the price."""
+        with self._arithmetic.context(rows):
+            return self._arithmetic.walk(state, both=False).run(state.graph.output, rows)
+
     @property
     def _arithmetic(self) -> Arithmetic:
         return arithmetic(self.rigorous)

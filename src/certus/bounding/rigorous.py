@@ -247,15 +247,15 @@ class RigorousWalk(Walk):
             largest = size(self.state.intervals[position])
             rate = gamma(roundings + 1, largest.dtype)
             lost = 8 * smallest(largest.dtype) * (1 + total(largest))
-            self._pay(Charge(more(rate * largest), lost), rows)
+            self._pay(Charge(more(rate * largest), lost), rows, keep=False)
 
     @torch.no_grad()
-    def _pay(self, charge: Charge, rows: Rows) -> None:
-        """Add <|row|, per_row> + fixed for every row."""
+    def _pay(self, charge: Charge, rows: Rows, keep: bool = True) -> None:
+        """Add <|row|, per_row> + fixed for every row; keep: whether the charge is the state's own."""
         if isinstance(rows, Windows):
             paid = charge.fixed[rows.batch].expand(len(rows.coefs), -1)
             if charge.per_row is not None:
-                weighed = (rows.coefs.abs() * rows.gather(charge.per_row)).flatten(2).sum(2)
+                weighed = (rows.coefs.abs() * rows.gather(charge.per_row, keep)).flatten(2).sum(2)
                 paid = paid + more(weighed, rows.coefs[0, 0].numel())
             if self.single and not self.small:  # the walk has gone over to whole maps meanwhile
                 paid = paid.reshape(-1, 1)

@@ -226,7 +226,6 @@ def _conv(op: Conv, node: Node, rows: Windows) -> Pulled:
     """Transposed convolution of the window alone: its edge grows by the kernel's reach."""
     s, n, kh, kw, c = rows.coefs.shape
     flat = rows.coefs.reshape(s * n, kh, kw, c).permute(0, 3, 1, 2)
-    sy, sx = op.stride
     stride, dilation = (op.stride[0], op.stride[1]), (op.dilation[0], op.dilation[1])
     full = reach((kh, kw), op.weight.shape[2:], stride, dilation)
     layout = Layout(stride, (0, 0), dilation, op.groups, full)
@@ -235,8 +234,8 @@ def _conv(op: Conv, node: Node, rows: Windows) -> Pulled:
     moved = replace(
         rows,
         coefs=pulled.reshape(s, n, *pulled.shape[1:]),
-        stride=(rows.stride[0] * sy, rows.stride[1] * sx),
-        offset=(oy * sy - py, ox * sx - px),
+        stride=(rows.stride[0] * stride[0], rows.stride[1] * stride[1]),
+        offset=(oy * stride[0] - py, ox * stride[1] - px),
         clean=False,
     )
     return (moved,), None if op.bias is None else rows.coefs.sum((2, 3)) @ op.bias

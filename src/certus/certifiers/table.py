@@ -69,10 +69,6 @@ def certifier(name: str, **options: Any) -> Certifier:
 
     Those of bound methods take the options of the method: certifier("crown", rigorous=True).
     """
-    if name in BOUNDS and options.keys() - {"block", "method"}:
-        own = {key: options[key] for key in options if key == "block"}
-        rest = {key: options[key] for key in options if key != "block"}
-        options = own | {"method": look_up(BOUNDS, name, rest)}
     built = look_up(CERTIFIERS, name, options)
     assert isinstance(built, Certifier)
     return built
