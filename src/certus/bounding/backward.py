@@ -9,15 +9,13 @@ from torch import Tensor
 from certus.bounding import windows
 from certus.bounding.alphas import Alphas
 from certus.bounding.base import State
-from certus.bounding.windows import Windows
+from certus.bounding.windows import MOST, Windows
 from certus.core import Bounds
 from certus.graph.graph import Graph, Node
 from certus.graph.op import Affine, Input
 from certus.relax import Lines
 from certus.threats import Region
 from certus.threats.box import inner
-
-_MOST = 0.5  # of a map: beyond this, rows of one input are cheaper whole, since nothing is gathered
 
 Rows = Tensor | Windows  # [R, B or 1, *shape], or windows [S, N]
 Pick = slice | Tensor  # some of the inputs, with repetitions
@@ -162,7 +160,7 @@ class Walk:
     def _stays_small(self, position: int, node: Node) -> bool:
         """Whether windows still pay at a node, and have a rule there."""
         rows = self.pending[position]
-        if not isinstance(rows, Windows) or rows.share(node.shape) > (_MOST if self.single else 1):
+        if not isinstance(rows, Windows) or rows.share(node.shape) > (MOST if self.single else 1):
             return False
         if isinstance(node.op, Affine):
             return windows.able(node, self.state.graph.shapes(node))

@@ -54,7 +54,7 @@ def widest(graph: Graph, start: int) -> int:
 def widest_window(graph: Graph, start: int, picks: bool = True) -> int:
     """As `widest` for rows that start at one neuron of a feature map and stay windows.
 
-    Where windows cannot go on (a pool, a concatenation, a window as large as its map, an input whose
+    Where windows may not go on (a pool, a concatenation, a window of most of its map, an input whose
     region does not pick coordinates) whole maps are assumed from there on.
     """
     size = {start: [1, 1]}
@@ -82,7 +82,7 @@ def widest_window(graph: Graph, start: int, picks: bool = True) -> int:
 
 def _stays(graph: Graph, node: Node, own: list[int], picks: bool) -> bool:
     """Whether windows of a size go on at a node; relaxations of elementwise operations are lines."""
-    if len(node.shape) != 3 or (own[0] >= node.shape[1] and own[1] >= node.shape[2]):
+    if len(node.shape) != 3 or own[0] * own[1] > windows.MOST * node.shape[1] * node.shape[2]:
         return False
     if isinstance(node.op, Input):
         return picks

@@ -20,6 +20,8 @@ from certus.relax import Lines
 
 Pair = tuple[int, int]
 
+MOST = 0.5  # of a map: beyond this, rows of one input are cheaper whole, since nothing is gathered
+
 
 @dataclass(frozen=True, eq=False)
 class Windows:
