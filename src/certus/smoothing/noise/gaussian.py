@@ -1,0 +1,37 @@
+"""Gaussian noise, for L2 balls (Cohen, Rosenfeld and Kolter 2019)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from torch import Tensor
+
+from certus.core import validate
+from certus.smoothing.noise.base import Noise
+
+
+@dataclass(frozen=True)
+class Gaussian(Noise):
+    """Independent normal noise of standard deviation sigma > 0 (input units) on every input value.
+
+    Certifies the L2 radius sigma / 2 * (Phi^-1(pA) - Phi^-1(pB)), which is tight (Cohen, Rosenfeld
+    and Kolter 2019, theorem 1). The proof is about real-valued noise; floating-point draws stand
+    for it.
+    """
+
+    sigma: float
+    norm: ClassVar[str] = "l2"
+
+    def __post_init__(self) -> None:
+        """Refuse a sigma that is not a finite number above zero."""
+        validate.positive(self.sigma, "sigma")
+
+    def fill(self, out: Tensor, generator: torch.Generator) -> None:
+        """Normal draws of mean 0 and standard deviation sigma."""
+        out.normal_(0.0, self.sigma, generator=generator)
+
+    def proven(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """Half of sigma times the difference of the normal quantiles."""
+        return self.sigma / 2 * (ndtri(lower) - ndtri(upper))
