@@ -168,10 +168,10 @@ def test_evidence_repeats_the_computation():
             [4, 2, 8][b],
         ]
         assert record["class"] == 1
-        bound = lower_bound(record["count"], 300, 0.01)
+        bound = lower_bound(record["counts"][1], 300, 0.01)
         assert record["probability"] == bound
         assert float(result.radius[b]) == Gaussian(0.5).radius(bound)
-        assert record["count"] / 300 == pytest.approx(float(ndtr(0.8)), abs=0.1)
+        assert record["counts"][1] / 300 == pytest.approx(float(ndtr(0.8)), abs=0.1)
     assert result.method == "smoothing"
     assert result.threat == "l2"
     assert result.confidence == 0.99

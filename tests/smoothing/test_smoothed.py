@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from certus.core import ArgumentError, ModelError
-from certus.core.random import generator
 from certus.smoothing import Gaussian, Smoothed
-from certus.smoothing.smoothed import ATTACK, BLOCK, ESTIMATE
+from certus.smoothing.draws import ATTACK, BLOCK, ESTIMATE, Stream
 
 
 def net(dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -39,10 +38,11 @@ def test_counts_are_those_of_the_plain_definition():
     """Straight from the definition, sample by sample, with the documented keys."""
     model, x, n, ids = net(), inputs(2), 130, [7, 3]
     for b, key in enumerate(ids):
+        stream = Stream.of(Gaussian(0.7), 5, key, ESTIMATE)
         draws = torch.cat(
             [
-                Gaussian(0.7).sample((BLOCK, 1, 3, 4), generator(5, key, ESTIMATE, block), x.dtype)
-                for block in (1, 2)
+                Gaussian(0.7).sample((BLOCK, 1, 3, 4), torch.Generator().manual_seed(seed), x.dtype)
+                for seed in map(stream.seed, range(3))
             ]
         )[:n]
         winners = torch.stack([model(x[b : b + 1] + e).argmax() for e in draws])
@@ -66,12 +66,12 @@ def test_order_and_split_of_inputs_do_not_matter():
 
 def test_seed_id_and_stage_change_the_draws():
     x = inputs(1)
-    base = smoothed().counts(x, 500)
-    assert torch.equal(smoothed().counts(x, 500, [0]), base)
+    base = smoothed().counts(x, 5000)
+    assert torch.equal(smoothed().counts(x, 5000, [0]), base)
     for other in (
-        smoothed(seed=1).counts(x, 500),
-        smoothed().counts(x, 500, [1]),
-        smoothed().counts(x, 500, stage=ESTIMATE),
+        smoothed(seed=1).counts(x, 5000),
+        smoothed().counts(x, 5000, [1]),
+        smoothed().counts(x, 5000, stage=ESTIMATE),
     ):
         assert not torch.equal(other, base)
 
@@ -127,7 +127,7 @@ def test_inputs_and_module_are_left_alone():
 def test_progress_reaches_the_total():
     seen = []
     smoothed(batch=100).certify(inputs(2), n0=100, n=200, progress=lambda *a: seen.append(a))
-    assert seen[0] == (100, 600, "selection")
+    assert seen[0] == (200, 600, "selection")
     assert seen[-1] == (600, 600, "estimation")
     assert [s[0] for s in seen] == sorted(s[0] for s in seen)
 
@@ -146,7 +146,8 @@ def test_expected_is_the_log_mean_softmax():
     x, ids = inputs(3), [4, 9, 2]
     found = smoothed(batch=10).expected(x, 16, ids)
     for b, key in enumerate(ids):
-        draws = Gaussian(0.7).sample((16, 1, 3, 4), generator(0, key, ATTACK, 1), x.dtype)
+        draws = torch.empty(16, 1, 3, 4, dtype=x.dtype)
+        Stream.of(Gaussian(0.7), 0, key, ATTACK).fill(draws, 0, torch.Generator())
         mean = net()(x[b] + draws).softmax(1).mean(0)
         assert torch.allclose(found[b].exp(), mean)
     assert torch.equal(found, smoothed(batch=10).expected(x, 16, ids))

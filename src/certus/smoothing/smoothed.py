@@ -1,70 +1,68 @@
 """Smoothed: what a module answers under noise, with predictions and certificates."""
 
-import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from certus.core import (
-    ArgumentError,
-    Certificates,
-    ModelError,
-    Progress,
-    Reason,
-    Verdict,
-    validate,
-)
+from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
 from certus.core.progress import silent
-from certus.core.random import generator
+from certus.core.random import derive, generator
+from certus.graph import Graph
+from certus.smoothing.checks import keys_of, placed, refuse_training, refuse_unrepeatable
+from certus.smoothing.derandomized import Derandomized
+from certus.smoothing.draws import ATTACK, ESTIMATE, PREDICT, SELECT, Stream
+from certus.smoothing.engine import Engine, checked
 from certus.smoothing.noise import Noise
-from certus.smoothing.statistics import agreement_p_value, lower_bound
+from certus.smoothing.response import response
+from certus.smoothing.rules import Fixed, Rule
+from certus.smoothing.sampling import Settled, estimate, merged
+from certus.smoothing.statistics import agreement_p_value
 
-# Samples are drawn in blocks of this many, one generator each, so that no draw depends on `batch`.
-BLOCK = 100
-# Streams of noise that must stay apart. They (and block numbers) start at 1: a key that ends in
-# zeros is the same key as its shorter form, which other parts of the library use.
-SELECT, ESTIMATE, PREDICT, ATTACK = 1, 2, 3, 4
+_COIN = 5  # key of the one uniform draw of an input, apart from all streams of noise
 
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """g(x) = the class that `module` gives most often to x + noise.
+    """g(x) = the class that `module` gives most often to noisy copies of x.
 
-    module is any callable [N, *shape] -> logits [N, num_classes] that treats the rows of a batch
+    module is any callable [N, *rows] -> logits [N, num_classes] that treats the rows of a batch
     independently and gives the same answer every time; an nn.Module must be in evaluation mode.
-    Inputs are moved to the device and dtype of an nn.Module, otherwise the module gets theirs.
+    Inputs are moved to the device and dtype of an nn.Module or Graph, otherwise the module gets theirs.
+    noise is a `Noise`, or a `Derandomized` set of copies, whose certificates are proofs.
 
-    Noise depends on (seed, input id, stage, block of samples) only, so that neither `batch` (most
-    rows in one call of the module) nor the order or the split of the inputs changes an input's
-    draws. Inputs with the same id share them, which is sound for each by itself. Draws are made on
-    the CPU; they repeat on the same build of torch.
+    Draws depend on (seed, input id, stage, block of samples) only, so that neither `batch` (most rows in
+    one call of the module) nor the order or the split of the inputs, nor the number of threads changes
+    an input's draws. Inputs with the same id share them, which is sound for each by itself; `shared`
+    gives all inputs the same ones, which saves drawing them anew, and where module is a Graph (which
+    may be taken apart) the first linear layers' response to them is computed only once. Draws are made
+    on the CPU; they repeat on the same build of torch.
 
     Guarantees are statistical and about g, not about `module`: see `predict` and `certify`. They
     assume that nobody chose the inputs knowing this seed's selection and estimation noise.
     """
 
     module: Callable[[Tensor], Tensor]
-    noise: Noise
+    noise: Noise | Derandomized
     num_classes: int
     seed: int = field(default=0, kw_only=True)
-    batch: int = field(default=1024, kw_only=True)
+    batch: int = field(default=256, kw_only=True)
+    shared: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse what can never be used: ArgumentError for arguments, ModelError for the module."""
         if not callable(self.module):
             raise ArgumentError(f"module must be callable, got {type(self.module).__name__}")
-        if not isinstance(self.noise, Noise):
+        if not isinstance(self.noise, Noise | Derandomized):
             raise ArgumentError(f"noise must be a Noise such as Gaussian(0.25), got {self.noise!r}")
         validate.count(self.num_classes, "num_classes", 2)
         validate.count(self.seed, "seed", 0)
         validate.count(self.batch, "batch")
-        _refuse_training(self.module)
+        refuse_training(self.module)
 
     def predict(
         self, x: Tensor, n: int = 1000, alpha: float = 1e-3, ids: Sequence[int] | None = None
@@ -73,10 +71,13 @@ class Smoothed:
 
         x is [B, *shape], n the samples for each input, ids the keys of their noise (0..B-1 where
         None). An answer other than -1 differs from g(x) with chance at most alpha for each input
-        (Cohen, Rosenfeld and Kolter 2019, PREDICT). Raises ArgumentError and ModelError.
+        (Cohen, Rosenfeld and Kolter 2019, PREDICT); of a Derandomized set it is g(x), and n, alpha and
+        ids have no part in it. Raises ArgumentError and ModelError.
         """
         validate.probability(alpha, "alpha")
         counts = self.counts(x, n, ids, PREDICT)
+        if isinstance(self.noise, Derandomized):
+            return _first(counts)
         two, classes = counts.topk(2, dim=1)
         p_value = agreement_p_value(two[:, 0].numpy(), two[:, 1].numpy())
         return torch.where(torch.from_numpy(p_value <= alpha), classes[:, 0], -1)
@@ -89,34 +90,59 @@ class Smoothed:
         alpha: float = 1e-3,
         ids: Sequence[int] | None = None,
         progress: Progress = silent,
+        rule: Rule | None = None,
     ) -> Certificates:
         """Predict and certify each input of x [B, *shape] (Cohen et al. 2019, CERTIFY).
 
-        n0 samples choose a class, n fresh ones bound its probability from below at level alpha.
+        n0 samples choose a class, at most n fresh ones bound its probability. A `rule` says when to stop
+        and how to bound; it brings n0 and n of its own, and by default is Fixed(n0=n0, n=n).
         VERIFIED: g gives `prediction` everywhere within `radius` (norm of the noise, input units),
         wrong with chance at most alpha for each input. It says nothing about labels: compare the
-        prediction. Otherwise UNKNOWN (ABSTAINED) with prediction -1 and radius 0. progress counts
-        samples. Raises ArgumentError (also where n0 > n) and ModelError.
+        prediction. Otherwise UNKNOWN (ABSTAINED) with prediction -1 and radius 0. Copies of a
+        Derandomized set are all evaluated and the certificate is a proof; n0, n, alpha, ids and rule have
+        no part in it. progress counts samples; an input that is settled early counts as n. evidence[b]
+        says all that the certificate rests on. Raises ArgumentError (also where n0 > n) and ModelError.
         """
         started = time.perf_counter()
         validate.probability(alpha, "alpha")
-        if validate.count(n0, "n0") > validate.count(n, "n"):
-            raise ArgumentError(f"n0 ({n0}) must not exceed n ({n}): n0 only chooses the class")
+        rule = Fixed(n0=n0, n=n) if rule is None else rule
+        if not isinstance(rule, Rule):
+            raise ArgumentError(f"rule must be a Rule such as Fixed(n=1000), got {rule!r}")
         x, keys = self._ready(x, ids)
-        before, total = len(x) * n0, len(x) * (n0 + n)
-        select = _shifted(progress, 0, total, "selection")
-        chosen = self._tally(x, n0, keys, SELECT, select).argmax(1)
-        estimate = _shifted(progress, before, total, "estimation")
-        counts = self._tally(x, n, keys, ESTIMATE, estimate)
-        hits = counts.gather(1, chosen[:, None])[:, 0]
-        settings = {"noise": repr(self.noise), "n0": n0, "n": n, "alpha": alpha, "seed": self.seed}
+        if isinstance(self.noise, Derandomized):
+            return self._proofs(x, keys, started, progress)
+        noise, total = self.noise, len(x) * (rule.n0 + rule.n)
+        with self._engine(x) as engine:
+            chosen = engine.tally(
+                merged(
+                    (stream, 0, rule.n0, b) for b, stream in enumerate(self._streams(keys, SELECT))
+                ),
+                lambda rows: progress(rows, total, "selection"),
+            ).argmax(1)
+            inputs = [
+                Settled(stream, int(c), self._coin(key))
+                for stream, c, key in zip(self._streams(keys, ESTIMATE), chosen, keys, strict=True)
+            ]
+            before = len(x) * rule.n0
+            estimate(
+                engine,
+                inputs,
+                rule,
+                noise,
+                alpha,
+                lambda rows: progress(before + rows, total, "estimation"),
+            )
+        settings = {"noise": repr(noise), "rule": repr(rule), "n0": rule.n0, "alpha": alpha}
+        settings |= {"seed": self.seed, "shared": self.shared}
         evidence = [
-            settings | {"id": key, "class": int(c), "count": int(k)}
-            for key, c, k in zip(keys, chosen, hits, strict=True)
+            settings | {"id": key} | found.evidence()
+            for key, found in zip(keys, inputs, strict=True)
         ]
-        probability = lower_bound(hits.numpy(), n, alpha)
-        seconds = (time.perf_counter() - started) / len(x)
-        return self._certificates(chosen, probability, 1.0 - alpha, seconds, evidence)
+        radius = noise.radius(
+            np.array([record["probability"] for record in evidence]),
+            np.array([record["runner_up"] for record in evidence]),
+        )
+        return self._certificates(chosen, radius, 1.0 - alpha, started, evidence)
 
     def counts(
         self,
@@ -128,13 +154,23 @@ class Smoothed:
     ) -> Tensor:
         """How often each class wins among n noisy copies of each input: int64 [B, K] on the CPU.
 
-        stage >= 1 names the stream of noise: counts of the same stage share their samples. Calls
-        the module about B * n / batch times. Raises ArgumentError and ModelError.
+        stage (1 to 15) names the stream of noise: counts of the same stage share their samples. Of a
+        Derandomized set all copies are counted. Calls the module about B * n / batch times. Raises
+        ArgumentError and ModelError.
         """
         validate.count(n, "n")
-        validate.count(stage, "stage")
+        if validate.count(stage, "stage") > 15:
+            raise ArgumentError(f"stage must be at most 15, got {stage}")
         x, keys = self._ready(x, ids)
-        return self._tally(x, n, keys, stage, progress)
+        streams: list[Stream | None] = [*self._streams(keys, stage)]
+        if isinstance(self.noise, Derandomized):
+            streams, n = [None] * len(x), self.noise.copies(tuple(x.shape[1:]))
+        total = len(x) * n
+        with self._engine(x) as engine:
+            return engine.tally(
+                merged((stream, 0, n, b) for b, stream in enumerate(streams)),
+                lambda rows: progress(rows, total),
+            )
 
     def expected(self, x: Tensor, samples: int, ids: Sequence[int] | None = None) -> Tensor:
         """Log of the mean softmax under fixed noise [B, K], differentiable in x and in the module.
@@ -143,164 +179,102 @@ class Smoothed:
         certifies nothing. The noise depends on (seed, id, samples); no certificate uses it.
         """
         validate.count(samples, "samples")
-        x, keys = self._placed(x), _keys(ids, len(x))
-        shape = (samples, *x.shape[1:])
-        noise = torch.stack(
-            [self.noise.sample(shape, generator(self.seed, i, ATTACK, 1), _drawn(x)) for i in keys]
+        if not (isinstance(self.noise, Noise) and self.noise.additive):
+            raise ArgumentError(f"expected needs additive noise, {self.noise!r} is not")
+        x = placed(self.module, x)
+        drawn = torch.empty(
+            (samples, *x.shape[1:]), dtype=torch.promote_types(x.dtype, torch.float32)
         )
-        rows = (x[:, None] + noise.to(x)).flatten(0, 1)
-        logits = torch.cat([self._logits(part) for part in rows.split(self.batch)])
+        noise = []
+        for stream in self._streams(keys_of(ids, len(x)), ATTACK):
+            stream.fill(drawn, 0, torch.Generator())
+            noise.append(drawn.to(x, copy=True))
+        rows = (x[:, None] + torch.stack(noise)).flatten(0, 1)
+        logits = torch.cat(
+            [
+                checked(self.module(part), len(part), self.num_classes)
+                for part in rows.split(self.batch)
+            ]
+        )
         log = logits.log_softmax(1).view(len(x), samples, self.num_classes)
         return log.logsumexp(1) - float(np.log(samples))
+
+    def _proofs(
+        self, x: Tensor, keys: list[int], started: float, progress: Progress
+    ) -> Certificates:
+        """Certificates from all copies of a Derandomized set."""
+        assert isinstance(self.noise, Derandomized)
+        shape = tuple(x.shape[1:])
+        copies = self.noise.copies(shape)
+        with self._engine(x) as engine:
+            counts = engine.tally(
+                merged((None, 0, copies, b) for b in range(len(x))),
+                lambda rows: progress(rows, len(x) * copies, "copies"),
+            )
+        evidence = [
+            {"noise": repr(self.noise), "n": copies, "id": key, "class": int(c), "counts": own}
+            for key, c, own in zip(keys, _first(counts), counts.tolist(), strict=True)
+        ]
+        radius = self.noise.proven(counts.numpy(), shape)
+        return self._certificates(_first(counts), radius, 1.0, started, evidence)
 
     def _certificates(
         self,
         chosen: Tensor,
-        probability: np.ndarray,
+        radius: np.ndarray,
         confidence: float,
-        seconds: float,
+        started: float,
         evidence: list[dict[str, Any]],
     ) -> Certificates:
-        """Turn chosen classes [B] and lower bounds of their probabilities [B] into answers."""
-        radius = torch.from_numpy(np.asarray(self.noise.radius(probability), dtype=np.float64))
-        settled = (radius > 0) & torch.isfinite(radius)
+        """Turn chosen classes [B] and their radii [B] into answers."""
+        found = torch.from_numpy(np.asarray(radius, dtype=np.float64))
+        settled = (found > 0) & torch.isfinite(found)
+        known = isinstance(self.noise, Derandomized)  # which class g gives, whatever its radius
+        why = Reason.LOOSE if known else Reason.ABSTAINED
         size = len(chosen)
+        seconds = (time.perf_counter() - started) / size
         return Certificates(
-            prediction=torch.where(settled, chosen, -1),
+            prediction=chosen if known else torch.where(settled, chosen, -1),
             verdict=[Verdict.VERIFIED if s else Verdict.UNKNOWN for s in settled],
-            reason=[None if s else Reason.ABSTAINED for s in settled],
-            radius=torch.where(settled, radius, 0.0),
+            reason=[None if s else why for s in settled],
+            radius=torch.where(settled, found, 0.0),
             margin=torch.full((size,), float("nan"), dtype=torch.float64),
             method="smoothing",
             threat=self.noise.norm,
             confidence=confidence,
             seconds=torch.full((size,), seconds, dtype=torch.float64),
             witness=[None] * size,
-            evidence=[
-                record | {"probability": float(p)}
-                for record, p in zip(evidence, probability, strict=True)
-            ],
+            evidence=evidence,
         )
 
-    @torch.inference_mode()
-    def _tally(self, x: Tensor, n: int, keys: list[int], stage: int, progress: Progress) -> Tensor:
-        """Counts [B, K] of the winning classes; x is placed, everything is validated."""
-        tally = torch.zeros(len(x) * self.num_classes, dtype=torch.int64)
-        done = 0
-        for rows, owner in self._noisy(x, n, keys, stage):
-            for part, of in zip(rows.split(self.batch), owner.split(self.batch), strict=True):
-                winner = self._logits(part).argmax(1).cpu()
-                tally += torch.bincount(of * self.num_classes + winner, minlength=len(tally))
-                done += len(part)
-                progress(done, len(x) * n)
-        return tally.view(len(x), self.num_classes)
+    def _engine(self, x: Tensor) -> Engine:
+        cut = None
+        if self.shared and isinstance(self.module, Graph) and isinstance(self.noise, Noise):
+            cut = response(self.module) if self.noise.additive else None
+        return Engine(self.module, self.noise, self.num_classes, x, self.batch, cut)
 
-    def _noisy(
-        self, x: Tensor, n: int, keys: list[int], stage: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Noisy copies (rows, input of each row), n of every input, in one buffer that is reused.
+    def _streams(self, keys: list[int], stage: int) -> list[Stream]:
+        """The draws of every input; of a Derandomized set there are none."""
+        if isinstance(self.noise, Derandomized):
+            return []
+        if self.shared:
+            return [Stream.of(self.noise, self.seed, 0, stage)] * len(keys)
+        return [Stream.of(self.noise, self.seed, key, stage) for key in keys]
 
-        A block is always drawn in full, because a shorter draw would hold other numbers, and the
-        next one overwrites what was drawn too much.
-        """
-        buffer = torch.empty((max(self.batch, BLOCK), *x.shape[1:]), dtype=_drawn(x))
-        owner = torch.empty(len(buffer), dtype=torch.int64)
-        local = x.to(device="cpu", dtype=buffer.dtype)
-        used = 0
-        for b, key in enumerate(keys):
-            for start in range(0, n, BLOCK):
-                if used + BLOCK > len(buffer):
-                    yield buffer[:used].to(x), owner[:used]
-                    used = 0
-                block = buffer[used : used + BLOCK]
-                self.noise.fill(block, generator(self.seed, key, stage, 1 + start // BLOCK))
-                block += local[b]
-                take = min(BLOCK, n - start)
-                owner[used : used + take] = b
-                used += take
-        yield buffer[:used].to(x), owner[:used]
+    def _coin(self, key: int) -> float:
+        """A uniform number from [0, 1) that only this input's randomized bound uses."""
+        return derive(self.seed, key, _COIN) / 2.0**63
 
     def _ready(self, x: Tensor, ids: Sequence[int] | None) -> tuple[Tensor, list[int]]:
         """Inputs as the module takes them, and the keys of their noise, after all checks."""
-        x = self._placed(x.detach() if isinstance(x, Tensor) else x)
-        keys = _keys(ids, len(x))
-        self._refuse_unrepeatable(x)
+        x = placed(self.module, x.detach() if isinstance(x, Tensor) else x)
+        keys = keys_of(ids, len(x))
+        self.noise.check(x)
+        probe = generator(self.seed, 0, ATTACK, 2)
+        refuse_unrepeatable(self.module, self.noise, self.num_classes, x, probe)
         return x, keys
 
-    def _placed(self, x: Tensor) -> Tensor:
-        """Check x and move it to the module's device and dtype, if that keeps every value."""
-        x = validate.inputs(x)
-        _refuse_training(self.module)
-        if not isinstance(self.module, nn.Module):
-            return x
-        held = chain(self.module.parameters(), self.module.buffers())
-        like = next((t for t in held if t.is_floating_point()), x)
-        moved = x.to(like)
-        if not torch.equal(moved.detach().to(x), x.detach()):
-            raise ArgumentError(
-                f"the module computes in {like.dtype} and inputs in {x.dtype} do not fit exactly; "
-                "convert the inputs, so that the certificate is about them"
-            )
-        return moved
 
-    @torch.inference_mode()
-    def _refuse_unrepeatable(self, x: Tensor) -> None:
-        """Two calls on the same rows must agree, and no row's logits may depend on other rows."""
-        noise = self.noise.sample((8, *x.shape[1:]), generator(self.seed, 0, ATTACK, 2), _drawn(x))
-        rows = noise.to(x) + x[:1]
-        first, second = self._logits(rows.clone()), self._logits(rows.clone())
-        if not torch.equal(first, second):
-            raise ModelError(
-                "the module is not deterministic: two calls on the same input differ; turn off "
-                "dropout and other randomness inside it"
-            )
-        alone = self._logits(rows[:3].flip(0)).flip(0)
-        room = torch.finfo(first.dtype).eps ** 0.5 * (1 + first.abs().max())
-        if bool(((alone - first[:3]).abs() > room).any()):
-            raise ModelError(
-                "the module's answer for an input depends on the rest of the batch (batch "
-                "statistics?); a certificate needs each row treated by itself"
-            )
-
-    def _logits(self, rows: Tensor) -> Tensor:
-        logits = validate.logits(self.module(rows), len(rows))
-        if logits.shape[1] != self.num_classes:
-            raise ModelError(
-                f"the module returns {logits.shape[1]} logits but num_classes is {self.num_classes}"
-            )
-        return logits
-
-
-def _shifted(progress: Progress, before: int, total: int, note: str) -> Progress:
-    """Report one stage as a part of the whole, with its name."""
-    return lambda done, *_: progress(before + done, total, note)
-
-
-def _drawn(x: Tensor) -> torch.dtype:
-    """Dtype of the noise for x: at least float32, as half precision would coarsen the draws."""
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def _keys(ids: Sequence[int] | None, batch: int) -> list[int]:
-    """One key of randomness for each input."""
-    if ids is None:
-        return list(range(batch))
-    try:
-        keys = [operator.index(i) for i in ids]
-    except TypeError:
-        raise ArgumentError("ids must be a list of integers, one for each input") from None
-    if len(keys) != batch or min(keys) < 0:
-        raise ArgumentError(
-            f"ids must be {batch} integers >= 0, one for each input, got {ids!r:.80}"
-        )
-    return keys
-
-
-def _refuse_training(module: object) -> None:
-    """ModelError where any part of an nn.Module is in training mode."""
-    if not isinstance(module, nn.Module):
-        return
-    for name, part in module.named_modules():
-        if part.training:
-            where = f"its part {name!r}" if name else "the module"
-            raise ModelError(f"{where} is in training mode; call module.eval() first")
+def _first(counts: Tensor) -> Tensor:
+    """The class of most counts, of equal ones the first."""
+    return torch.from_numpy(counts.numpy().argmax(1))

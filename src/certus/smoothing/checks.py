@@ -1,0 +1,96 @@
+"""What a module and its inputs must be before anything is sampled."""
+
+import operator
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from certus.core import ArgumentError, ModelError, validate
+from certus.graph import Graph
+from certus.smoothing.derandomized import Derandomized
+from certus.smoothing.engine import checked
+from certus.smoothing.noise import Noise
+
+_ROWS = 8
+
+
+def placed(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Check x [B, *shape] and move it to the module's device and dtype, if that keeps every value."""
+    x = validate.inputs(x)
+    refuse_training(module)
+    if isinstance(module, Graph):
+        moved = x.to(device=module.device, dtype=module.dtype)
+    elif isinstance(module, nn.Module):
+        held = chain(module.parameters(), module.buffers())
+        moved = x.to(next((t for t in held if t.is_floating_point()), x))
+    else:
+        return x
+    if not torch.equal(moved.detach().to(x), x.detach()):
+        raise ArgumentError(
+            f"the module computes in {moved.dtype} and inputs in {x.dtype} do not fit exactly; "
+            "convert the inputs, so that the certificate is about them"
+        )
+    return moved
+
+
+def keys_of(ids: Sequence[int] | None, batch: int) -> list[int]:
+    """One key of randomness for each input."""
+    if ids is None:
+        return list(range(batch))
+    try:
+        keys = [operator.index(i) for i in ids]
+    except TypeError:
+        raise ArgumentError("ids must be a list of integers, one for each input") from None
+    if len(keys) != batch or min(keys) < 0:
+        raise ArgumentError(
+            f"ids must be {batch} integers >= 0, one for each input, got {ids!r:.80}"
+        )
+    return keys
+
+
+def refuse_training(module: object) -> None:
+    """ModelError where any part of an nn.Module is in training mode."""
+    if not isinstance(module, nn.Module):
+        return
+    for name, part in module.named_modules():
+        if part.training:
+            where = f"its part {name!r}" if name else "the module"
+            raise ModelError(f"{where} is in training mode; call module.eval() first")
+
+
+@torch.inference_mode()
+def refuse_unrepeatable(
+    module: Callable[[Tensor], Tensor],
+    noise: Noise | Derandomized,
+    num_classes: int,
+    x: Tensor,
+    generator: torch.Generator,
+) -> None:
+    """Two calls on the same noisy rows must agree, and no row's logits may depend on other rows."""
+    rows = _probe(noise, x, generator)
+    first, second = (checked(module(rows.clone()), len(rows), num_classes) for _ in range(2))
+    if not torch.equal(first, second):
+        raise ModelError(
+            "the module is not deterministic: two calls on the same input differ; turn off "
+            "dropout and other randomness inside it"
+        )
+    few = min(3, len(rows))
+    alone = checked(module(rows[:few].flip(0)), few, num_classes).flip(0)
+    room = torch.finfo(first.dtype).eps ** 0.5 * (1 + first.abs().max())
+    if bool(((alone - first[:few]).abs() > room).any()):
+        raise ModelError(
+            "the module's answer for an input depends on the rest of the batch (batch "
+            "statistics?); a certificate needs each row treated by itself"
+        )
+
+
+def _probe(noise: Noise | Derandomized, x: Tensor, generator: torch.Generator) -> Tensor:
+    """A few noisy copies of the first input."""
+    local = x[0].to(device="cpu", dtype=torch.promote_types(x.dtype, torch.float32))
+    shape = tuple(local.shape)
+    if isinstance(noise, Derandomized):
+        return noise.rows(local, 0, min(_ROWS, noise.copies(shape))).to(x)
+    draws = noise.sample((_ROWS, *shape), generator, local.dtype)
+    return noise.apply(local, draws, torch.empty(_ROWS, *noise.rows_shape(shape)).to(local)).to(x)

@@ -1,0 +1,235 @@
+"""Engine: counts the classes of noisy copies, as fast as the network answers."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from torch import Tensor, nn
+
+from certus.core import ModelError, validate
+from certus.graph import Graph
+from certus.smoothing.derandomized import Derandomized
+from certus.smoothing.draws import BLOCK, Stream
+from certus.smoothing.noise import Noise
+from certus.smoothing.response import Response
+
+GROUP = 32  # inputs for which one thread draws the samples that they share
+_TICK = 0.2  # seconds between two reports of progress
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Samples number start to stop - 1 of one stream, for some of the inputs (positions)."""
+
+    stream: Stream | None  # None for a set of copies, which are not drawn
+    start: int
+    stop: int
+    inputs: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Noisy copies that it makes."""
+        return (self.stop - self.start) * len(self.inputs)
+
+    def cut(self, samples: int) -> Iterator["Piece"]:
+        """Parts of at most so many samples, and of GROUP inputs, so that several threads find work."""
+        start = self.start
+        while start < self.stop:
+            stop = start + samples
+            if (
+                stop - stop % BLOCK > start
+            ):  # end where a block ends, or the next piece draws it again
+                stop -= stop % BLOCK
+            stop = min(stop, self.stop)
+            for first in range(0, len(self.inputs), GROUP):
+                yield Piece(self.stream, start, stop, self.inputs[first : first + GROUP])
+            start = stop
+
+
+class Engine:
+    """Noisy copies of inputs x [B, *shape] through a module, `batch` rows at most in a call.
+
+    On the CPU every thread of torch works by itself: it draws, adds and evaluates its own pieces with
+    single-threaded operations, so that no core waits for another. Which rows share a call depends on
+    the pieces and on `batch`, never on the threads. A callable that is neither nn.Module nor Graph may
+    keep state and is called by one thread at a time. A context manager: leaving it stops the threads.
+    """
+
+    def __init__(
+        self,
+        module: Callable[[Tensor], Tensor],
+        noise: Noise | Derandomized,
+        num_classes: int,
+        x: Tensor,
+        batch: int,
+        response: Response | None = None,
+    ) -> None:
+        self.noise, self.num_classes, self.x, self.batch = noise, num_classes, x, batch
+        self.response = response
+        self.answer: Callable[[Tensor], Tensor] = response or module
+        wide = torch.promote_types(x.dtype, torch.float32)  # half precision would coarsen the draws
+        local = x.detach().to(device="cpu", dtype=wide)
+        self.local = local if response is None else response.of_inputs(local)
+        self._desks: list[_Desk] = []
+        self._threads = torch.get_num_threads()
+        alone = isinstance(module, nn.Module | Graph) and x.device.type == "cpu"
+        self._workers = self._threads if alone else 1
+        self._pool = ThreadPoolExecutor(
+            self._workers,
+            initializer=torch.set_num_threads,
+            initargs=(1 if alone else self._threads,),
+        )
+
+    def __enter__(self) -> "Engine":
+        """The engine itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop the threads; torch's number of threads is what it was."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(self._threads)
+
+    def tally(
+        self, pieces: Iterable[Piece], report: Callable[[int], None] = lambda rows: None
+    ) -> Tensor:
+        """How often each class wins for each input in these pieces: int64 [B, K].
+
+        report is called from this thread with the rows done so far.
+        """
+        queue = _Queue(self._loads(pieces))
+        workers = [self._pool.submit(self._work, queue) for _ in range(self._workers)]
+        try:
+            while wait(workers, timeout=_TICK, return_when=FIRST_EXCEPTION).not_done:
+                report(queue.done)
+                if any(w.done() and w.exception() for w in workers):
+                    break
+        finally:
+            queue.close()  # after an error or an interrupt the others stop at their next piece
+            wait(workers)
+        total = torch.stack([worker.result() for worker in workers]).sum(0)
+        report(queue.done)
+        return total.view(len(self.x), self.num_classes)
+
+    def _loads(self, pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+        """Pieces cut to `batch` samples of GROUP inputs, and put together to about `batch` rows."""
+        load: list[Piece] = []
+        rows = 0
+        for part in (part for piece in pieces for part in piece.cut(self.batch)):
+            if load and rows + part.rows > self.batch:
+                yield load
+                load, rows = [], 0
+            load.append(part)
+            rows += part.rows
+        if load:
+            yield load
+
+    @torch.inference_mode()
+    def _work(self, queue: "_Queue") -> Tensor:
+        """One thread's share of the loads."""
+        desk = self._desks.pop() if self._desks else _Desk(self)
+        desk.counts = torch.zeros(len(self.x) * self.num_classes, dtype=torch.int64)
+        while (load := queue.take()) is not None:
+            rows = sum(piece.rows for piece in load)
+            for piece in load:
+                desk.add(piece)
+            desk.flush()
+            queue.finished(rows)
+        self._desks.append(desk)
+        return desk.counts
+
+
+class _Queue:
+    """Loads that several threads take from."""
+
+    def __init__(self, loads: Iterator[list[Piece]]) -> None:
+        self._loads: Iterator[list[Piece]] = loads
+        self._lock = Lock()
+        self.done = 0
+
+    def take(self) -> list[Piece] | None:
+        with self._lock:
+            return next(self._loads, None)
+
+    def finished(self, rows: int) -> None:
+        with self._lock:
+            self.done += rows
+
+    def close(self) -> None:
+        with self._lock:
+            self._loads = iter(())
+
+
+class _Desk:
+    """The buffers of one thread, written again and again: fresh ones would cost page faults."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        shape, noise, response = tuple(engine.x.shape[1:]), engine.noise, engine.response
+        rows = noise.rows_shape(shape) if response is None else response.shape
+        drawn = noise.draw_shape(shape) if isinstance(noise, Noise) else (0,)
+        self._rows = torch.empty((engine.batch, *rows), dtype=engine.local.dtype)
+        self._draws = torch.empty((engine.batch, *drawn), dtype=engine.local.dtype)
+        self._owner = torch.empty(engine.batch, dtype=torch.int64)
+        self._used = 0
+        self._generator = torch.Generator()
+        self.counts = torch.empty(0)
+
+    def add(self, piece: Piece) -> None:
+        """Noisy copies of a piece, evaluated whenever the buffer is full."""
+        size, draws = piece.stop - piece.start, self._prepared(piece)
+        for b in piece.inputs:
+            if self._used + size > len(self._rows):
+                self.flush()
+            rows = self._rows[self._used : self._used + size]
+            self._write(piece, b, draws, rows)
+            self._owner[self._used : self._used + size] = b
+            self._used += size
+
+    def _prepared(self, piece: Piece) -> Tensor | None:
+        """Draws that several inputs take, or that are not noisy copies yet."""
+        noise, stream = self._engine.noise, piece.stream
+        if not isinstance(noise, Noise) or stream is None:
+            return None
+        if noise.additive and self._engine.response is None and len(piece.inputs) == 1:
+            return None  # drawn in place
+        draws, response = self._draws[: piece.stop - piece.start], self._engine.response
+        stream.fill(draws, piece.start, self._generator)
+        return draws if response is None else response.of_draws(draws)
+
+    def _write(self, piece: Piece, b: int, draws: Tensor | None, rows: Tensor) -> None:
+        noise, x = self._engine.noise, self._engine.local[b]
+        if isinstance(noise, Derandomized):
+            rows.copy_(noise.rows(x, piece.start, piece.stop))
+            return
+        if draws is None:
+            assert piece.stream is not None
+            piece.stream.fill(rows, piece.start, self._generator)
+            draws = rows
+        if self._engine.response is None:
+            noise.apply(x, draws, rows)
+        else:
+            torch.add(draws, x, out=rows)
+
+    def flush(self) -> None:
+        """Evaluate and count what the buffer holds."""
+        if not self._used:
+            return
+        engine = self._engine
+        rows, owner = self._rows[: self._used].to(engine.x), self._owner[: self._used]
+        winner = checked(engine.answer(rows), self._used, engine.num_classes).argmax(1).cpu()
+        self.counts += torch.bincount(
+            owner * engine.num_classes + winner, minlength=len(self.counts)
+        )
+        self._used = 0
+
+
+def checked(logits: Tensor, rows: int, num_classes: int) -> Tensor:
+    """Logits [rows, num_classes] without NaN, or ModelError."""
+    found = validate.logits(logits, rows)
+    if found.shape[1] != num_classes:
+        raise ModelError(
+            f"the module returns {found.shape[1]} logits but num_classes is {num_classes}"
+        )
+    return found

@@ -1,0 +1,150 @@
+"""Engine: the same draws however they are cut, shared or spread over threads; early answers refill."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import certus
+from certus.smoothing import Gaussian, Smoothed
+from certus.smoothing.draws import BLOCK, Stream
+from certus.smoothing.engine import Piece
+from certus.smoothing.response import response
+from certus.smoothing.rules import Judgement, Path, Rule
+
+
+def mlp() -> nn.Module:
+    torch.manual_seed(3)
+    layers = nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3, bias=False)
+    return nn.Sequential(*layers).double().eval()
+
+
+def inputs(size: int = 5) -> Tensor:
+    seeded = torch.Generator().manual_seed(1)
+    return torch.randn(size, 1, 3, 4, generator=seeded, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 300), (1, 2), (63, 65), (64, 128), (70, 250)])
+def test_a_stream_is_the_same_however_it_is_cut(start, stop):
+    stream, generator = Stream.of(Gaussian(1.0), 1, 2, 3), torch.Generator()
+    whole, part = torch.empty(300, 4), torch.empty(stop - start, 4)
+    stream.fill(whole, 0, generator)
+    stream.fill(part, start, generator)
+    assert torch.equal(part, whole[start:stop])
+
+
+def test_no_block_of_an_input_is_repeated():
+    """The generator takes 32 bits of a seed: hashes of their own would collide now and then."""
+    seeds = {
+        Stream.of(Gaussian(1.0), 0, 5, stage).seed(block)
+        for stage in range(1, 6)
+        for block in range(20_000)
+    }
+    assert len(seeds) == 100_000
+
+
+@pytest.mark.parametrize("batch", [1, 50, 64, 100, 256, 400])
+def test_pieces_are_cut_without_gaps_and_at_blocks(batch):
+    parts = list(Piece(None, 10, 1000, tuple(range(70))).cut(batch))
+    for b in (0, 69):
+        own = [(p.start, p.stop) for p in parts if b in p.inputs]
+        assert own[0][0] == 10
+        assert own[-1][1] == 1000
+        assert all(left[1] == right[0] for left, right in pairwise(own))
+        assert all(stop - start <= batch for start, stop in own)
+        if batch >= BLOCK:
+            assert all(stop % BLOCK == 0 for _, stop in own[:-1])
+            assert len(own) <= 1 + -(-1000 // (batch - batch % BLOCK))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_change_nothing_and_are_put_back(threads):
+    expected = Smoothed(mlp(), Gaussian(0.7), 3).certify(inputs(), n=3000)
+    held = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = Smoothed(mlp(), Gaussian(0.7), 3).certify(inputs(), n=3000)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(held)
+    assert found.evidence == expected.evidence
+
+
+def test_shared_draws_are_those_of_one_id():
+    shared = Smoothed(mlp(), Gaussian(0.7), 3, shared=True).counts(inputs(40), 500)
+    assert torch.equal(shared, Smoothed(mlp(), Gaussian(0.7), 3).counts(inputs(40), 500, [0] * 40))
+    assert len(shared.unique(dim=0)) > 5
+
+
+def test_the_response_of_the_first_layer_gives_the_same_counts():
+    x = inputs(40)
+    graph = certus.trace(mlp(), x)
+    cut = response(graph)
+    assert cut is not None
+    assert cut.shape == (5,)
+    draws = torch.randn(7, 1, 3, 4, dtype=torch.float64)
+    whole = graph(x[:1] + draws)
+    assert torch.allclose(cut(cut.of_inputs(x[:1]) + cut.of_draws(draws)), whole, atol=1e-12)
+    found = Smoothed(graph, Gaussian(0.7), 3, shared=True).counts(x, 700)
+    assert torch.equal(found, Smoothed(mlp(), Gaussian(0.7), 3, shared=True).counts(x, 700))
+
+
+def test_no_cut_where_it_saves_nothing_or_is_read_around():
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(12, 3).double()
+
+        def forward(self, z: Tensor) -> Tensor:
+            flat = z.flatten(1)
+            return self.first(flat) + flat[:, :3].relu()
+
+    assert response(certus.trace(Around().eval(), inputs())) is None
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(12, 50), nn.ReLU(), nn.Linear(50, 3)).double()
+    assert response(certus.trace(wide.eval(), inputs())) is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Until(Rule):
+    """Stops when the chosen class has so many hits; it proves nothing worth having."""
+
+    hits: int = 150
+
+    def looks(self) -> tuple[int, ...]:
+        return (*range(32, self.n, 32), self.n)
+
+    def _judge(self, path: Path, noise: Gaussian, alpha: float) -> Judgement | None:
+        if path.hits[-1] < self.hits and path.taken[-1] < self.n:
+            return None
+        return Judgement.one_sided(float(path.hits[-1]) / float(path.taken[-1]) / 2)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_settled_inputs_stop_and_nobody_else_notices(shared):
+    x, rule = inputs(60), Until(n0=20, n=400)
+    g = Smoothed(mlp(), Gaussian(0.7), 3, shared=shared)
+    found = g.certify(x, rule=rule)
+    taken = np.array([record["n"] for record in found.evidence])
+    assert len(set(taken)) > 3
+    for b in (0, 17, 59):
+        alone = g.certify(x[b : b + 1], rule=rule, ids=[b]).evidence[0]
+        assert alone["counts"] == found.evidence[b]["counts"]
+        ids = [0 if shared else b]
+        stream = Smoothed(mlp(), Gaussian(0.7), 3)
+        assert stream.counts(x[b : b + 1], alone["n"], ids, 2)[0].tolist() == alone["counts"]
+
+
+def test_an_error_in_a_thread_ends_the_call_and_leaves_torch_as_it_was():
+    class Broken(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            if len(z) > 8:
+                raise RuntimeError("no such kernel")
+            return z.flatten(1)[:, :3]
+
+    held = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        Smoothed(Broken().eval(), Gaussian(1.0), 3).counts(inputs(), 100_000)
+    assert torch.get_num_threads() == held
