@@ -10,20 +10,24 @@ cut to [0, 1]. Every (engine, network, method, batch) runs in a child process of
 engines of a case take turns, so that both see the same machine. The first call is the warm-up, which
 gives the peak memory above what was resident before; the median of the rest is the time. auto_LiRPA is
 called with its default options, and is skipped where it cannot be imported; it is no dependency.
+
+With --out the file is written after every row, and rows of other runs that it holds are kept: a run
+that is cut short loses nothing, and runs of parts complete one table.
 """
 
 import argparse
 import importlib.util
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engines import ITERATIONS, METHODS
 from measure import Child, Measured, Setting, pair
 from nets import NAMES, VITS
-from table import Row, facts, markdown, write
+from table import HEAD, Row, Table, facts
 
 BATCHES = {"mlp": (1, 32, 256), "cnn_a": (1, 32, 256), "cnn7": (1, 32)} | dict.fromkeys(VITS, (1,))
 
@@ -43,15 +47,17 @@ def main() -> int:
         keep_heap=asked.keep_heap,
     )
     only = _filters(asked.only)
+    path = Path(asked.out) if asked.out else None
+    table = Table(path, (list(NAMES), list(METHODS)), asdict(setting), facts(setting.threads))
+    print(HEAD)
     rows: list[Row] = []
     for name in NAMES:
         if name in VITS and setting.data is None:
             continue
-        rows += _network(name, setting, only)
-    text = markdown(rows, asdict(setting), facts(setting.threads))
-    print(text)
-    if asked.out:
-        write(Path(asked.out), text, "bounds")
+        for row in _network(name, setting, only):
+            print(table.add(row), flush=True)
+            rows.append(row)
+    print(table.text())
     worst = max((row.below for row in rows if row.below == row.below), default=0.0)
     print(f"largest amount by which a bound of Certus is below the peer's: {worst:.1e}")
     return 0
@@ -71,7 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", type=float, default=18.0, help="GiB that one child may map")
     parser.add_argument("--keep-heap", action="store_true", help="both keep freed memory (glibc)")
-    parser.add_argument("--out", help="Markdown file whose section `bounds` is replaced")
+    parser.add_argument("--out", help="Markdown file whose section `bounds` gets the rows")
     asked = parser.parse_args()
     if asked.weights == "published" and not Path(asked.data, "sdp_models").is_dir():
         parser.error(f"{asked.data} has no sdp_models; give --data or --weights synthetic")
@@ -97,31 +103,21 @@ def _filters(only: Iterable[str]) -> dict[str, set[str]]:
     return found
 
 
-def _network(name: str, setting: Setting, only: dict[str, set[str]]) -> list[Row]:
+def _network(name: str, setting: Setting, only: dict[str, set[str]]) -> Iterator[Row]:
     """All batches and methods of one network; who failed at a batch is not asked for a larger one."""
     if name not in only.get("net", {name}):
-        return []
+        return
     methods = [m for m in METHODS if m in only.get("method", METHODS)]
+    engines = ["certus"] if setting.peer is None else ["certus", "peer"]
     failed: dict[tuple[str, str], str] = {}
-    rows: list[Row] = []
     for batch in BATCHES.get(name, (1, 32)):
         if str(batch) not in only.get("batch", {str(batch)}):
             continue
         forward = _turns(["forward"], name, "forward", batch, setting, failed)["forward"]
-        here = []
         for method in methods:
-            engines = ["certus"] if setting.peer is None else ["certus", "peer"]
             found = _turns(engines, name, method, batch, setting, failed)
-            here.append(Row(name, batch, method, forward, found["certus"], found.get("peer")))
-            print(here[-1].line(), flush=True)
-        slow = any(row.method.endswith("crown") and not row.certus.seconds for row in here)
-        wanted = any(row.method.endswith("crown") for row in here)
-        child = Child("certus", name, "ibp", batch, setting)
-        counts = child.count(crown=wanted and not slow)
-        for row in here:
-            row.multiply_adds = counts.get(row.method, float("nan"))
-        rows += here
-    return rows
+            when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+            yield Row(name, batch, method, forward, found["certus"], found.get("peer"), when)
 
 
 def _turns(

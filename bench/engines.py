@@ -36,25 +36,31 @@ def plain(case: Case, method: str) -> Callable[[], Tensor]:
     return run
 
 
-def certus_engine(case: Case, method: str) -> Callable[[], Tensor]:
+class CertusEngine:
     """Certus: the network captured once (an ONNX file read once), lower bounds alone."""
-    import certus
 
-    chosen = certus_method(method)
-    graph = certus_graph(case)
-    region, spec = certus.Box(case.lower, case.upper), margins(case.y)
-    rows = spec.transpose(0, 1)
+    def __init__(self, case: Case, method: str) -> None:
+        import certus
 
-    def run() -> Tensor:
+        self.method = certus_method(method)
+        self.graph = certus_graph(case)
+        self.region, spec = certus.Box(case.lower, case.upper), margins(case.y)
+        self.rows = spec.transpose(0, 1).reshape(*spec.shape[1::-1], *self.graph.output_shape)
+        self.state: Any = None
+
+    def __call__(self) -> Tensor:
+        """Lower bounds [B, R]; the state is kept until the next call, for `multiply_adds`."""
+        self.state = None
         with torch.no_grad():
-            if not hasattr(chosen, "lower"):
-                return chosen(graph, region, spec).lower
-            resolved = graph.resolved()
-            state = chosen.prepare(resolved, region)
-            shaped = rows.reshape(*rows.shape[:2], *graph.output_shape)
-            return chosen.lower(state, shaped).T
+            self.state = self.method.prepare(self.graph.resolved(), self.region)
+            return self.method.lower(self.state, self.rows).T
 
-    return run
+    def multiply_adds(self) -> float:
+        """What the last call needed at least."""
+        from limits import multiply_adds
+
+        rows, batch = self.rows.shape[0], len(self.region)
+        return multiply_adds(self.method, self.graph.resolved(), self.state, batch, rows)
 
 
 def certus_graph(case: Case) -> Any:
@@ -117,7 +123,7 @@ def peer_point(case: Case) -> Any:
     return BoundedTensor(case.x, box)
 
 
-ENGINES = {"forward": plain, "certus": certus_engine, "peer": peer_engine}
+ENGINES = {"forward": plain, "certus": CertusEngine, "peer": peer_engine}
 
 
 def timed(run: Callable[[], Tensor]) -> tuple[float, Tensor]:

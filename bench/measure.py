@@ -34,10 +34,14 @@ class Setting:
 
 @dataclass
 class Measured:
-    """Seconds and MiB of one engine on one case; `error` says why there are none."""
+    """Seconds and MiB of one engine on one case; `error` says why there are none.
+
+    multiply_adds: what Certus needed at least (`limits.py`), NaN for others.
+    """
 
     seconds: list[float] = field(default_factory=list)
     peak: float = float("nan")
+    multiply_adds: float = float("nan")
     lower: list[list[float]] | None = None
     error: str = ""
 
@@ -66,7 +70,7 @@ class Child:
             env=environment,
             text=True,
         )
-        self.setting, self.left = setting, setting.limit
+        self.engine, self.setting, self.left = engine, setting, setting.limit
         self.result = Measured()
         asked = {"engine": engine, "net": net, "method": method, "batch": batch}
         told = {name: getattr(setting, name) for name in ("data", "threads", "memory", "keep_heap")}
@@ -95,14 +99,10 @@ class Child:
         """What was measured; the process ends."""
         if self.result.seconds and want_lower:
             self.result.lower = self._ask("lower").get("lower")
+        if self.result.seconds and self.engine == "certus":
+            self.result.multiply_adds = self._ask("facts").get("multiply_adds", float("nan"))
         self.close()
         return self.result
-
-    def count(self, crown: bool) -> dict[str, float]:
-        """Multiply-adds of the case, {} where they could not be counted; the process ends."""
-        answer = {} if self.result.error else self._ask("facts", crown=crown)
-        self.close()
-        return answer
 
     def close(self) -> None:
         """End the process."""

@@ -2,7 +2,7 @@
 
 Started by `measure.Child`. Reads one JSON object a line from standard input, answers with one a line:
 {"do": "setup", ...} -> {"baseline": MiB}; {"do": "run"} -> {"seconds", "peak"}; {"do": "lower"} ->
-{"lower": [[...]]}; {"do": "facts"} -> what `limits` needs. Errors come back as {"error": text}.
+{"lower": [[...]]}; {"do": "facts"} -> {"multiply_adds": count}. Errors come back as {"error": text}.
 """
 
 import ctypes
@@ -11,7 +11,6 @@ import os
 import resource
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def main() -> None:
 
 
 class _Server:
-    run_once: Callable[[], Any]
+    run_once: Any
 
     def setup(self, **asked: Any) -> dict[str, Any]:
         """Import, build, prepare; {"baseline": resident MiB}."""
@@ -75,11 +74,9 @@ class _Server:
         """What the last call returned."""
         return {"lower": self.found.tolist()}
 
-    def facts(self, crown: bool) -> dict[str, Any]:
-        """Multiply-adds of the methods on this case, those of CROWN only where it is wanted."""
-        from limits import multiply_adds
-
-        return multiply_adds(self.case, crown)
+    def facts(self) -> dict[str, Any]:
+        """Multiply-adds that the last call needed at least."""
+        return {"multiply_adds": self.run_once.multiply_adds()}
 
 
 def keep_heap() -> None:

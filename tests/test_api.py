@@ -18,8 +18,8 @@ from certus.core import (
 NAMES = (
     "trace", "bounds", "certify", "attack", "Linf", "L2", "L1", "Box", "Region", "Smoothed",
     "Gaussian", "Certifier", "Certificates", "Bounds", "Verdict", "Reason", "BoundMethod",
-    "load", "load_property", "Problem", "L0", "Transformed",
-    "IBP", "Crown", "Tightest", "Chunked", "crown_ibp", "Graph", "CertusError", "ArgumentError",
+    "load", "load_property", "Problem", "L0", "Patch", "Transformed",
+    "IBP", "Crown", "Tightest", "Chunked", "Cases", "crown_ibp", "Graph", "CertusError", "ArgumentError",
     "ModelError", "UnsupportedError", "FileError", "ContradictionError", "__version__",
 )  # fmt: skip
 

@@ -14,6 +14,7 @@ from certus.bounding import FAST_LIN
 from certus.bounding.outward import wobble
 from certus.bounding.safe_lines import safe_lines
 from certus.bounding.terms import terms
+from certus.graph.fusion import Constant, Patches
 from certus.graph.op import Affine, Elementwise, Input, Op
 from certus.lipschitz.constant import RULES
 from certus.relax import Lines, intervals, relaxations
@@ -24,6 +25,8 @@ COLUMNS = (
     *("rigorous", "milp", "lipschitz"),
 )
 
+_INNER = {Input, Constant, Patches}  # no importer makes them
+
 
 def leaves(kind: type) -> set[type[Op]]:
     """Every class below `kind` that can be made."""
@@ -33,7 +36,7 @@ def leaves(kind: type) -> set[type[Op]]:
 
 def operations() -> list[type[Op]]:
     """The operations of Certus, by file and then by name."""
-    ours = {kind for kind in leaves(Op) if kind.__module__.startswith("certus.")} - {Input}
+    ours = {kind for kind in leaves(Op) if kind.__module__.startswith("certus.")} - _INNER
     return sorted(
         ours, key=lambda kind: (not issubclass(kind, Affine), kind.__module__, kind.__name__)
     )

@@ -8,6 +8,7 @@ from certus.api import bounds as bounds
 from certus.api import certify as certify
 from certus.bounding import IBP as IBP
 from certus.bounding import BoundMethod as BoundMethod
+from certus.bounding import Cases as Cases
 from certus.bounding import Chunked as Chunked
 from certus.bounding import Crown as Crown
 from certus.bounding import Tightest as Tightest
@@ -35,6 +36,7 @@ from certus.threats import L1 as L1
 from certus.threats import L2 as L2
 from certus.threats import Box as Box
 from certus.threats import Linf as Linf
+from certus.threats import Patch as Patch
 from certus.threats import Region as Region
 from certus.threats import Transformed as Transformed
 

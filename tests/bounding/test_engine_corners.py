@@ -15,13 +15,14 @@ from certus.graph.activation import MaxPool, Relu
 from certus.graph.affine import Conv, Linear, Sum
 from certus.graph.builder import Builder
 from certus.graph.structural import Concat, Reshape
-from certus.threats import L0, L1, L2, Box, Linf
+from certus.threats import L0, L1, L2, Box, Linf, Patch
 
 KINDS = {
     "linf": lambda x: Linf(0.1).region(x),
     "l2": lambda x: L2(0.5).region(x),
     "l1": lambda x: L1(0.7).region(x),
     "l0": lambda x: L0(2).region(x),
+    "patch": lambda x: Patch(2).region(x),
 }
 
 

@@ -3,6 +3,7 @@
 from certus.bounding.alpha_crown import AlphaCrown as AlphaCrown
 from certus.bounding.base import BoundMethod as BoundMethod
 from certus.bounding.base import margin_rows as margin_rows
+from certus.bounding.cases import Cases as Cases
 from certus.bounding.combine import Chunked as Chunked
 from certus.bounding.combine import Tightest as Tightest
 from certus.bounding.crown import Crown as Crown

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding.alphas import Alphas, best_bounds
-from certus.bounding.backward import Rows
+from certus.bounding.backward import Query
 from certus.bounding.base import State
 from certus.bounding.crown import Crown
 from certus.core import ArgumentError, Bounds
@@ -53,15 +53,14 @@ class AlphaCrown(Crown):
             return state.intervals[position]
         return self._search(state, position, self._improved)
 
-    def _improved(self, state: State, start: int, rows: Rows, pick: slice | None) -> Bounds:
+    def _improved(self, state: State, query: Query) -> Bounds:
         """Both bounds of inner neurons."""
 
         def walk(alphas: Alphas) -> Tensor:
-            return self._arithmetic.walk(state, True, pick, alphas=alphas).run(start, rows)
+            found = self._arithmetic.walk(state, True, query.pick, alphas=alphas)
+            return found.run(query.start, query.rows)
 
-        found = best_bounds(walk, self.inner, self.rate, Alphas(), float("inf"))
-        low, high = found.chunk(2)
-        return Bounds(low, -high)
+        return query.bounds(best_bounds(walk, self.inner, self.rate, Alphas(), float("inf")))
 
     def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
         """Bounds of the specification."""

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from certus.bounding.backward import Rows, Walk, both_bounds
+from certus.bounding.backward import Query, Rows, Walk
 from certus.bounding.base import Interval, State
 from certus.bounding.gamma import less, more, plain_sums
 from certus.bounding.outward import outward
 from certus.bounding.rigorous import RigorousState, RigorousWalk, evaluation_error
 from certus.bounding.safe_lines import safe_lines
+from certus.bounding.signs import signs
 from certus.core import Bounds, Rules
 from certus.graph import Graph
 from certus.graph.fusion import fused
@@ -55,8 +57,16 @@ class Arithmetic:
         return found
 
     def bounds(self, state: State, start: int, rows: Rows, pick: slice | None = None) -> Bounds:
-        """Both bounds by one walk, as `backward.both_bounds`."""
-        return both_bounds(state, start, rows, pick, self.walk)
+        """Both bounds [R, B] of rows by one walk."""
+        return self.answer(state, Query(start, rows, pick))
+
+    def answer(self, state: State, query: Query) -> Bounds:
+        """Bounds of inner numbers; a side that cannot change their sign may be infinite."""
+        if query.likely is not None:
+            return signs(state, query)
+        return query.bounds(
+            self.walk(state, both=True, pick=query.pick).run(query.start, query.rows)
+        )
 
     def met(self, state: State, position: int, before: Interval, found: Interval) -> Interval:
         """The interval of a node after a search, from that before it and the search's."""
@@ -67,6 +77,10 @@ class Rigorous(Arithmetic):
     """Bounds of the exact network and of every float evaluation of it in the dtype of the bounds."""
 
     walk = RigorousWalk
+
+    def answer(self, state: State, query: Query) -> Bounds:
+        """Both bounds by one walk."""
+        return super().answer(state, replace(query, likely=None))
 
     def context(self, like: Tensor) -> AbstractContextManager[None]:
         """Full precision and plain sums."""

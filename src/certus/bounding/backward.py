@@ -11,13 +11,18 @@ from certus.bounding.alphas import Alphas
 from certus.bounding.base import State
 from certus.bounding.windows import MOST, Windows
 from certus.core import Bounds
+from certus.graph.activation import MaxPool
+from certus.graph.affine import BatchNorm, Conv, Sum
+from certus.graph.fusion import Patches
 from certus.graph.graph import Graph, Node
-from certus.graph.op import Affine, Input
+from certus.graph.op import Affine, Elementwise, Input
+from certus.graph.structural import AvgPool
 from certus.relax import Lines
 from certus.threats import Region
 from certus.threats.box import inner
 
 Rows = Tensor | Windows  # [R, B or 1, *shape], or windows [S, N]
+_ON_MAPS = (Conv, BatchNorm, Sum, Elementwise, MaxPool, AvgPool)
 Pick = slice | Tensor  # some of the inputs, with repetitions
 
 
@@ -31,21 +36,29 @@ def lower_bound(state: State, start: int, rows: Tensor) -> Tensor:
     return Walk(state, both=False).run(start, rows)
 
 
-def both_bounds(
-    state: State,
-    start: int,
-    rows: Rows,
-    pick: slice | None = None,
-    kind: "type[Walk] | None" = None,
-) -> Bounds:
-    """Lower and upper bounds [R, B] in one walk; with `pick`, of those inputs of the state.
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Numbers whose bounds are asked for: <row, value of node `start`> + shift.
 
-    Windows [1, N] bring their own inputs; their result is [1, N]. kind: another class of walk.
+    rows: [R, B or 1, *shape], for the inputs `pick` of the state (None: all), or windows [1, N], which
+    bring their own inputs. shift: broadcasts against [R, B], None for zero. likely: where given, bool
+    [R, B] or [1, N]: whether a number is more likely positive; then its sign alone matters.
     """
-    low, high = (kind or Walk)(state, both=True, pick=pick).run(start, rows).chunk(2)
-    if isinstance(rows, Windows):
-        low, high = low.reshape(1, -1), high.reshape(1, -1)
-    return Bounds(low, -high)
+
+    start: int
+    rows: Rows
+    pick: Pick | None = None
+    shift: Tensor | None = None
+    likely: Tensor | None = None
+
+    def bounds(self, found: Tensor) -> Bounds:
+        """Bounds of the numbers from what a walk for both finds: lower bounds of rows and negatives."""
+        low, high = found.chunk(2)
+        if isinstance(self.rows, Windows):
+            low, high = low.reshape(1, -1), high.reshape(1, -1)
+        if self.shift is not None:
+            low, high = low + self.shift, high - self.shift
+        return Bounds(low, -high)
 
 
 @dataclass(eq=False)
@@ -72,13 +85,13 @@ class Walk:
         """Lower bounds [R, B], or [2 R, B] for both."""
         if isinstance(rows, Windows):
             self.small, self.pick = True, rows.batch
-            self.single = bool(rows.batch[0] == rows.batch[-1])
+            self.single = rows.own is not None
         self._send([start], [rows])
         for position in range(start, -1, -1):
             if position not in self.pending:
                 continue
             node = self.state.graph.nodes[position]
-            if not isinstance(node.op, Affine):
+            if not isinstance(node.op, Affine) or self._on_patches(position, node):
                 self._double()
             if self.small and not self._stays_small(position, node):
                 self._leave_windows()
@@ -89,8 +102,12 @@ class Walk:
 
     def _step(self, position: int, node: Node, rows: Rows) -> None:
         pulled: Sequence[Rows] = ()
+        part: Tensor | None
         if isinstance(node.op, Input):
-            part: Tensor | None = self._concretise(node, rows)
+            part = self._concretise(node, rows)
+        elif isinstance(node.op, Patches) and self._on_patches(position, node):
+            assert isinstance(rows, Tensor)
+            part = self._concretise_patches(node.op, rows)
         elif isinstance(node.op, Affine):
             pull = windows.pull_affine if isinstance(rows, Windows) else pull_affine
             pulled, part = pull(self.state.graph, node, rows)  # type: ignore[arg-type]
@@ -112,9 +129,13 @@ class Walk:
                 held = self.pending[position]
             if isinstance(rows, Windows) and not self.small:
                 rows = self._whole(position, rows)
-            if isinstance(rows, Tensor) and rows.ndim == 5:
+            if isinstance(rows, Tensor) and rows.ndim == 5 and self._is_map(position):
                 rows = _channels_last(rows)
             self.pending[position] = rows if held is None else held + rows  # type: ignore[operator]
+
+    def _is_map(self, position: int) -> bool:
+        """Whether a node's operation is one of feature maps, not of the heads of an attention."""
+        return isinstance(self.state.graph.nodes[position].op, _ON_MAPS)
 
     def _relax(self, position: int, rows: Rows) -> tuple[Sequence[Rows], Tensor]:
         relaxation = self.state.relaxations[position]
@@ -134,7 +155,8 @@ class Walk:
         assert isinstance(rows, Tensor)
         pick = slice(None) if self.pick is None else self.pick
         lower, upper = (bound[pick] for bound in self.state.intervals[position])
-        return inner(rows.clamp(min=0), lower) + inner(rows.clamp(max=0), upper)
+        above = rows.clamp(min=0)
+        return inner(above, lower) + inner(rows - above, upper)
 
     def _concretise(self, node: Node, rows: Rows) -> Tensor:
         region = self.state.region
@@ -148,6 +170,21 @@ class Walk:
         own = region.picked(lambda t: t[self.pick]) or region.select(self._inputs())
         return own.linear_range(rows)[0]
 
+    def _on_patches(self, position: int, node: Node) -> bool:
+        """Whether all that is left of the walk are patches of the input, which the region can pick."""
+        last = node.inputs == (0,) and not self.pending.keys() - {position}
+        if not (last and isinstance(node.op, Patches)):
+            return False
+        return self.state.region.picked(lambda t: t[:0]) is not None
+
+    def _concretise_patches(self, op: Patches, rows: Tensor) -> Tensor:
+        """Without laying the rows out as maps: the region is cut into patches instead."""
+        pick = slice(None) if self.pick is None else self.pick
+        region = self.state.region.picked(lambda t: op.cut(t[pick]).flatten(1))
+        assert region is not None
+        part = region.linear_range((rows @ op.weight.flatten(1)).flatten(2))[0]
+        return part if op.bias is None else part + rows.sum(2) @ op.bias
+
     def _double(self) -> None:
         if not self.both or self.doubled:
             return
@@ -159,12 +196,13 @@ class Walk:
 
     def _stays_small(self, position: int, node: Node) -> bool:
         """Whether windows still pay at a node, and have a rule there."""
-        rows = self.pending[position]
-        if not isinstance(rows, Windows) or rows.share(node.shape) > (MOST if self.single else 1):
+        rows, last = self.pending[position], isinstance(node.op, Input)
+        most = MOST if self.single and not last else 1
+        if not isinstance(rows, Windows) or rows.share(node.shape) > most:
             return False
         if isinstance(node.op, Affine):
             return windows.able(node, self.state.graph.shapes(node))
-        if isinstance(node.op, Input):
+        if last:
             return self.state.region.picked(lambda t: t[:0]) is not None
         return isinstance(self.state.relaxations.get(position), Lines)
 
@@ -200,8 +238,8 @@ class Walk:
 
 
 def _signed(rows: Tensor) -> Tensor:
-    """Every row and its negative, in the layout that they have."""
-    if rows.ndim != 5:
+    """Every row and its negative, channels last where they are."""
+    if rows.ndim != 5 or rows.stride(2) != 1:
         return torch.cat([rows, -rows])
     last = rows.permute(0, 1, 3, 4, 2)
     return torch.cat([last, -last]).permute(0, 1, 4, 2, 3)

@@ -82,7 +82,8 @@ def widest_window(graph: Graph, start: int, picks: bool = True) -> int:
 
 def _stays(graph: Graph, node: Node, own: list[int], picks: bool) -> bool:
     """Whether windows of a size go on at a node; relaxations of elementwise operations are lines."""
-    if len(node.shape) != 3 or own[0] * own[1] > windows.MOST * node.shape[1] * node.shape[2]:
+    most = 1 if isinstance(node.op, Input) else windows.MOST
+    if len(node.shape) != 3 or own[0] * own[1] > most * node.shape[1] * node.shape[2]:
         return False
     if isinstance(node.op, Input):
         return picks

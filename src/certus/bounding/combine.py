@@ -27,7 +27,7 @@ class Tightest(BoundMethod):
     def __init__(self, *methods: BoundMethod) -> None:
         if not methods:
             raise ArgumentError("Tightest needs at least one method")
-        _check(*methods)
+        check_methods(*methods)
         object.__setattr__(self, "methods", methods)
 
     def prepare(self, graph: Graph, region: Region) -> State:
@@ -63,7 +63,7 @@ class Chunked(BoundMethod):
 
     def __post_init__(self) -> None:
         """Validate."""
-        _check(self.method)
+        check_methods(self.method)
         count(self.batch, "batch")
         count(self.rows, "rows")
 
@@ -97,7 +97,8 @@ class Chunked(BoundMethod):
         )
 
 
-def _check(*methods: BoundMethod) -> None:
+def check_methods(*methods: BoundMethod) -> None:
+    """Refuse what is no BoundMethod: ArgumentError."""
     strange = [method for method in methods if not isinstance(method, BoundMethod)]
     if strange:
         raise ArgumentError(f"a BoundMethod such as certus.Crown() is wanted, got {strange[0]!r}")

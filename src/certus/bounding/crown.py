@@ -10,6 +10,7 @@ from certus.bounding.base import BoundMethod, State
 from certus.bounding.budget import elements, widest
 from certus.bounding.interval import IBP, affine_in_input
 from certus.bounding.search import BoundsOf, tightened
+from certus.bounding.signs import stops
 from certus.core import ArgumentError, Bounds, Rules
 from certus.core.validate import count
 from certus.graph import Graph
@@ -126,9 +127,14 @@ class Crown(BoundMethod):
 
     def _tighten(self, state: State, position: int) -> Interval:
         """The node's interval, met with CROWN's bounds of the neurons that matter."""
-        return self._search(state, position, self._arithmetic.bounds)
+        graph = state.graph
+        signs = isinstance(state.region, Box) and _kinks_alone(graph, position)
+        signs = signs and bool(stops(graph, position))
+        return self._search(state, position, self._arithmetic.answer, signs)
 
-    def _search(self, state: State, position: int, bounds_of: BoundsOf) -> Interval:
+    def _search(
+        self, state: State, position: int, bounds_of: BoundsOf, signs: bool = False
+    ) -> Interval:
         """The node's interval, met with the bounds that a walk gives to undecided neurons."""
         interval = state.intervals[position]
         if _exact(state.graph, state.region, position):
@@ -136,7 +142,8 @@ class Crown(BoundMethod):
         undecided = _undecided(state.graph, position, interval)
         if not isinstance(state.region, Box) and affine_in_input(state.graph, position):
             undecided = torch.ones_like(undecided)  # intervals know the bounding box alone
-        found = tightened(state, position, undecided, bounds_of, self._room(interval[0]))
+        room = self._room(interval[0])
+        found = tightened(state, position, undecided, bounds_of, room, signs)
         return self._arithmetic.met(state, position, interval, found)
 
 
@@ -148,10 +155,13 @@ def crown_ibp(memory: int | None = None, rigorous: bool = False) -> Crown:
 def _undecided(graph: Graph, source: int, interval: Interval) -> Tensor:
     """Bool [B, numel]: neurons whose interval can change the relaxation of a node that reads them."""
     lower, upper = (bound.detach().reshape(len(bound), -1) for bound in interval)
+    return (lower < 0) & (upper > 0) if _kinks_alone(graph, source) else upper > lower
+
+
+def _kinks_alone(graph: Graph, source: int) -> bool:
+    """Whether all that is relaxed in the readers of a node is a kink at zero: signs alone matter."""
     readers = [node.op for node in graph.nodes if source in node.inputs]
-    if all(isinstance(op, Relu | LeakyRelu) for op in readers if not isinstance(op, Affine)):
-        return (lower < 0) & (upper > 0)
-    return upper > lower
+    return all(isinstance(op, Relu | LeakyRelu) for op in readers if not isinstance(op, Affine))
 
 
 _ONE_TO_ONE = (Scale, Shift, BatchNorm, Reshape, Permute, Slice, Select, Pad)

@@ -74,4 +74,4 @@ def _exact(state: State, position: int, how: Arithmetic) -> Interval:
     lower = before[0]
     every = torch.ones_like(lower, dtype=torch.bool).reshape(len(lower), -1)
     room = elements(lower.device, lower.dtype, None)
-    return how.met(state, position, before, tightened(state, position, every, how.bounds, room))
+    return how.met(state, position, before, tightened(state, position, every, how.answer, room))

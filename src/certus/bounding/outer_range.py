@@ -11,6 +11,7 @@ from certus.core import Rules
 from certus.threats import Region
 from certus.threats.ball import Ball
 from certus.threats.box import Box, inner
+from certus.threats.patch import Patched
 from certus.threats.sparse import Sparse
 
 # (region, rows, roundings that each coefficient has met before) -> (lower bounds, their error), [R, B]
@@ -28,7 +29,7 @@ def box(region: Box, rows: Tensor, before: int) -> tuple[Tensor, Tensor]:
     return found, _dust(centre.abs() + radius)
 
 
-@ranges.register(Ball, Sparse)
+@ranges.register(Ball, Sparse, Patched)
 def around(region: Region, rows: Tensor, before: int) -> tuple[Tensor, Tensor]:
     """The region's own range, which is made of these terms, each rounded a few times:
 

@@ -14,7 +14,7 @@ from certus.core import Bounds
 from certus.core.numerics import sound
 from certus.graph import Graph, Node
 from certus.graph.affine import Conv, Linear
-from certus.graph.fusion import fused, needed
+from certus.graph.fusion import Constant, fused, needed
 from certus.graph.op import Affine, Shape
 from certus.relax import Interval
 from certus.threats import Region
@@ -128,7 +128,7 @@ def linear(op: Affine, parts: Sequence[Tensor | None], shapes: list[Shape]) -> T
     Without the offset, and without subtracting one offset from another.
     """
     given = [part for part in parts if part is not None]
-    if not given:
+    if not given or isinstance(op, Constant):
         return None
     count, batch = given[0].shape[0], max(part.shape[1] for part in given)
     full = [

@@ -1,46 +1,77 @@
 """Bounds of inner neurons, each by a walk of its own: in windows where these are small."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from certus.bounding import windows
-from certus.bounding.backward import Rows
+from certus.bounding.backward import Query
 from certus.bounding.base import State
 from certus.bounding.budget import keep_freed_memory, widest, widest_window
 from certus.bounding.parallel import side_by_side
 from certus.core import Bounds
 from certus.core.numerics import sound
 from certus.graph.affine import Linear
+from certus.graph.graph import Node
 from certus.relax import Interval
 
+_FEWER = 4  # times as many rows fit into the caches where most of them end on the way
 _WORTH = 32  # rows that are worth a thread
 _ALONE = 64  # rows of an input that are worth a walk of their own
 
 # (flat positions in [B * numel], lower bounds, upper bounds) of some neurons
 Found = tuple[Tensor, Tensor, Tensor]
 Task = Callable[[], Found]
-# (state, position, rows, inputs) -> lower and upper bounds
-BoundsOf = Callable[[State, int, Rows, slice | None], Bounds]
+# lower and upper bounds of some numbers
+BoundsOf = Callable[[State, Query], Bounds]
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Bounds of the neurons `wanted` [B, numel] of a node; likely [B, numel]: see `Query`."""
+
+    state: State
+    position: int
+    wanted: Tensor
+    likely: Tensor | None
+    bounds_of: BoundsOf
+    room: int
+
+    @property
+    def node(self) -> Node:
+        """The node whose neurons are bounded."""
+        return self.state.graph.nodes[self.position]
+
+    def rows_at_once(self, width: int) -> int:
+        """Rows of `width` elements that one walk may carry: a pair for each neuron, unless signs do."""
+        return max(1, (self.room * _FEWER if self.likely is not None else self.room // 2) // width)
 
 
 def tightened(
-    state: State, position: int, wanted: Tensor, bounds_of: BoundsOf, room: int
+    state: State,
+    position: int,
+    wanted: Tensor,
+    bounds_of: BoundsOf,
+    room: int,
+    signs: bool = False,
 ) -> Interval:
     """A node's interval, met with the bounds that walks give to the neurons wanted [B, numel].
 
-    room: elements that one tensor of rows may have.
+    room: elements that one tensor of rows may have. signs: of a neuron whose sign turns out to be known
+    nothing more is asked.
     """
     node = state.graph.nodes[position]
     interval = state.intervals[position]
     if not bool(wanted.any()):
         return interval
+    likely = (interval[0] + interval[1]).reshape(wanted.shape) > 0 if signs else None
+    search = _Search(state, position, wanted, likely, bounds_of, room)
     small = windows.able(node, state.graph.shapes(node))
-    search = _by_windows if small else _by_maps
     keep_freed_memory(interval[0].device)
-    tasks = list(search(state, position, wanted, bounds_of, room))
+    tasks = list((_by_pairs if small or signs else _by_maps)(search, small))
     parts = side_by_side(tasks, interval[0].device)
     where, low, high = (torch.cat(side) for side in zip(*parts, strict=True))
     lower, upper = (bound.flatten() for bound in interval)
@@ -50,41 +81,49 @@ def tightened(
     return _uncross(lower.view(shape), upper.view(shape))
 
 
-def _by_windows(
-    state: State, position: int, wanted: Tensor, bounds_of: BoundsOf, room: int
-) -> Iterator[Task]:
-    """Every wanted neuron of every input for itself."""
-    node, like = state.graph.nodes[position], state.intervals[position][0]
+def _by_pairs(search: _Search, small: bool) -> Iterator[Task]:
+    """Every wanted neuron of every input for itself; small: in windows."""
+    state, position, node = search.state, search.position, search.node
+    like = state.intervals[position][0]
     picks = state.region.picked(lambda t: t[:0]) is not None
-    rows_at_once = max(1, room // (2 * widest_window(state.graph, position, picks)))
+    width = widest_window(state.graph, position, picks) if small else widest(state.graph, position)
     padded: windows.Padded = {}
 
     def bound(batch: Tensor, neuron: Tensor) -> Found:
-        rows = windows.start(node, neuron, batch, like, padded)
-        found = bounds_of(state, position, rows, None)
+        likely = None if search.likely is None else search.likely[batch, neuron].unsqueeze(0)
+        if small:
+            query = Query(position, windows.start(node, neuron, batch, like, padded))
+        else:
+            shared = _neurons(search, neuron)
+            assert isinstance(shared.rows, Tensor)
+            shift = None if shared.shift is None else shared.shift.T
+            query = Query(shared.start, shared.rows.transpose(0, 1), batch, shift)
+        query = replace(query, likely=likely)
+        found = search.bounds_of(state, query)
         return batch * node.numel + neuron, found.lower.flatten(), found.upper.flatten()
 
-    for batch, neuron in _pairs(wanted, _shared(rows_at_once, int(wanted.sum()))):
+    many = _shared(search.rows_at_once(width), int(search.wanted.sum()))
+    for batch, neuron in _pairs(search.wanted, many):
         yield partial(bound, batch, neuron)
 
 
-def _by_maps(
-    state: State, position: int, wanted: Tensor, bounds_of: BoundsOf, room: int
-) -> Iterator[Task]:
-    """Neurons that are wanted for some input of a group, for the whole group."""
-    node, like = state.graph.nodes[position], state.intervals[position][0]
-    rows_at_once = max(1, room // (2 * widest(state.graph, position)))
-    most, batch = int(wanted.sum(1).max()), len(wanted)
-    inputs = min(batch, max(1, rows_at_once // most))
+def _by_maps(search: _Search, small: bool) -> Iterator[Task]:
+    """Neurons that are wanted for some input of a group, for the whole group, as whole maps."""
+    del small
+    node, wanted, batch = search.node, search.wanted, len(search.wanted)
+    rows_at_once = search.rows_at_once(widest(search.state.graph, search.position))
+    most = int(wanted.sum(1).max())
+    inputs = 1 if most >= _ALONE else min(batch, max(1, rows_at_once // most))
 
     def bound(chosen: Tensor, group: Tensor, pick: slice | None) -> Found:
-        found = _neurons(state, position, chosen, pick, bounds_of)
+        query = replace(_neurons(search, chosen), pick=pick)
+        found = search.bounds_of(search.state, query)
         marked = wanted[group][:, chosen].T
         where = group * node.numel + chosen.unsqueeze(1)
         return where[marked], found.lower[marked], found.upper[marked]
 
     for first in range(0, batch, inputs):
-        group = torch.arange(first, min(first + inputs, batch), device=like.device)
+        group = torch.arange(first, min(first + inputs, batch), device=wanted.device)
         pick = slice(first, first + len(group)) if len(group) < batch else None
         here = wanted[group].any(0).nonzero().flatten()
         if not len(here):  # splitting nothing gives one empty piece
@@ -100,21 +139,16 @@ def _shared(many: int, rows: int) -> int:
     return many if rows < _WORTH * threads else min(many, -(-rows // threads))
 
 
-def _neurons(
-    state: State, position: int, chosen: Tensor, pick: slice | None, bounds_of: BoundsOf
-) -> Bounds:
-    """Bounds [M, group] of some neurons [M] of a node for a group of inputs."""
-    node, like = state.graph.nodes[position], state.intervals[position][0]
+def _neurons(search: _Search, chosen: Tensor) -> Query:
+    """The query for some neurons [M] of a node: rows [M, 1, *shape] that inputs share."""
+    node, like = search.node, search.state.intervals[search.position][0]
     if isinstance(node.op, Linear) and len(node.shape) == 1:  # rows of the weight, no product
         rows = node.op.weight[chosen].unsqueeze(1)
-        found = bounds_of(state, node.inputs[0], rows, pick)
-        if node.op.bias is None:
-            return found
-        shift = node.op.bias[chosen].unsqueeze(1)
-        return Bounds(found.lower + shift, found.upper + shift)
+        shift = None if node.op.bias is None else node.op.bias[chosen].unsqueeze(1)
+        return Query(node.inputs[0], rows, shift=shift)
     rows = torch.zeros(len(chosen), node.numel, dtype=like.dtype, device=like.device)
     rows.scatter_(1, chosen.unsqueeze(1), 1.0)
-    return bounds_of(state, position, rows.view(len(chosen), 1, *node.shape), pick)
+    return Query(search.position, rows.view(len(chosen), 1, *node.shape))
 
 
 def _pairs(undecided: Tensor, room: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ from certus.relax import Lines
 
 Pair = tuple[int, int]
 
-MOST = 0.5  # of a map: beyond this, rows of one input are cheaper whole, since nothing is gathered
+MOST = 0.9  # of a map: beyond this, rows of one input are cheaper whole, since nothing is gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,7 @@ class Windows:
     ascending order. Its window starts at (y[n], x[n]) * stride + offset, which may lie outside the
     map; (y, x) lie in a map of size `origin`. `clean` says that coefficients outside the map are zero.
     `padded` keeps maps that were laid out for one geometry, for all walks that share the dictionary.
+    own: the input that all rows belong to, None where there are several.
     """
 
     coefs: Tensor
@@ -42,6 +43,7 @@ class Windows:
     stride: Pair = (1, 1)
     offset: Pair = (0, 0)
     clean: bool = True
+    own: int | None = None
 
     @property
     def size(self) -> Pair:
@@ -58,7 +60,11 @@ class Windows:
         keep: whether the map lives as long as `padded` and will be asked for again.
         """
         (kh, kw), channels = self.size, maps.shape[1]
-        laid, before = self._laid(maps, self.padded if keep else {})
+        padded = self.padded if keep else {}
+        if self.own is not None and 2 * len(self.y) >= self.origin[0] * self.origin[1]:
+            place = self.y * self.origin[1] + self.x
+            return self._table(maps, padded).index_select(0, place).view(-1, kh, kw, channels)
+        laid, before = self._laid(maps, padded)
         _, high, wide, _ = laid.shape
         # a run of kw positions is contiguous with channels last: copy whole runs
         runs = laid.as_strided(
@@ -71,9 +77,27 @@ class Windows:
         found = runs[which.unsqueeze(1), lines, (left + before[1]).unsqueeze(1)]
         return found.view(len(top), kh, kw, channels)
 
+    def _table(self, maps: Tensor, padded: "Padded") -> Tensor:
+        """The windows of the rows' own input at every place [places, kh * kw * C]: rows share places."""
+        key = id(maps), self.size, self.stride, self.offset, self.own
+        if key not in padded:
+            assert self.own is not None
+            one = maps if len(maps) == 1 else maps[self.own : self.own + 1]
+            laid, before = self._laid(one, {})
+            _, _, wide, channels = laid.shape
+            (kh, kw), (sy, sx), (high, broad) = self.size, self.stride, self.origin
+            first = [o + b for o, b in zip(self.offset, before, strict=True)]
+            table = laid.as_strided(
+                (high, broad, kh, kw * channels),
+                (sy * wide * channels, sx * channels, wide * channels, 1),
+                (first[0] * wide + first[1]) * channels,
+            )
+            padded[key] = maps, table.reshape(high * broad, -1), before
+        return padded[key][1]
+
     def _laid(self, maps: Tensor, padded: "Padded") -> tuple[Tensor, Pair]:
         """Maps with channels last and room for every window of this geometry, and the room in front."""
-        key = id(maps), self.size, self.stride, self.offset
+        key = id(maps), self.size, self.stride, self.offset, None
         if key not in padded:
             before, after = self._margins((maps.shape[2], maps.shape[3]))
             widths = (0, 0, before[1], after[1], before[0], after[0])
@@ -103,6 +127,14 @@ class Windows:
         mask = masks[0].unsqueeze(2) * masks[1].unsqueeze(1)
         return replace(self, coefs=self.coefs * mask.unsqueeze(3), clean=True)
 
+    def least(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Lower bounds [S, N] of <row, x> for maps lower <= x <= upper that stay where they are."""
+        above = self.coefs.clamp(min=0)
+        below = self.coefs - above
+        if torch.is_grad_enabled():
+            return _sum(above * self.gather(lower)) + _sum(below * self.gather(upper))
+        return _sum(above.mul_(self.gather(lower)).add_(below.mul_(self.gather(upper))))
+
     def doubled(self) -> "Windows":
         """Every row and its negative."""
         return replace(self, coefs=torch.cat([self.coefs, -self.coefs]))
@@ -127,8 +159,12 @@ class Windows:
         offset = _sum(below * self.gather(lines.upper_offset))
         if lines.lower_offset is not None:
             offset = offset + _sum(above * self.gather(lines.lower_offset))
-        coefs = above * (self.gather(lines.lower_slope) if slope is None else slope)
-        coefs = torch.addcmul(coefs, below, self.gather(lines.upper_slope))
+        lower = self.gather(lines.lower_slope) if slope is None else slope
+        upper = self.gather(lines.upper_slope)
+        if torch.is_grad_enabled():
+            coefs = torch.addcmul(above * lower, below, upper)
+        else:
+            coefs = above.mul_(lower).addcmul_(below, upper)
         return replace(self, coefs=coefs, clean=True), offset
 
     def __add__(self, other: "Windows") -> "Windows":
@@ -195,8 +231,8 @@ def _sum(values: Tensor) -> Tensor:
     return values.flatten(2).sum(2)
 
 
-# (id of a map, geometry) -> the map, its padded form, the room in front
-Padded = dict[tuple[int, Pair, Pair, Pair], tuple[Tensor, Tensor, Pair]]
+# (id of a map, geometry, input or None for all) -> the map, its padded form, the room in front
+Padded = dict[tuple[int, Pair, Pair, Pair, int | None], tuple[Tensor, Tensor, Pair]]
 
 
 def start(
@@ -208,6 +244,8 @@ def start(
     coefs = F.one_hot(neurons // (high * wide), channels).to(like.dtype)
     coefs = coefs.view(1, -1, 1, 1, channels)
     place = (where // wide, where % wide, (high, wide))
+    if bool(batch[0] == batch[-1]):  # its maps are for these rows alone
+        return Windows(coefs, batch, *place, {}, own=int(batch[0]))
     return Windows(coefs, batch, *place, {} if padded is None else padded)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from certus.graph.convolution import Layout, adjoint
-from certus.graph.op import Affine, Shape
+from certus.graph.op import Affine, Shape, gathered
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -211,6 +211,10 @@ class Scale(Affine):
         size = self.factor.to(radii[0]).abs()  # a mask of booleans has no abs
         return radii[0] / size if self.divide else radii[0] * size
 
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """The operation again, summed where the factor has spread its input."""
+        return (gathered(self.forward(rows), shapes[0]),)
+
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
         """None: there is no offset."""
         return None
@@ -231,6 +235,10 @@ class Shift(Affine):
         """r, in the shape of the sum."""
         return radii[0] + torch.zeros_like(self.amount)
 
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """The rows themselves, summed where the amount has spread its input."""
+        return (gathered(rows, shapes[0]),)
+
 
 @dataclass(frozen=True, eq=False)
 class Sum(Affine):
@@ -245,6 +253,16 @@ class Sum(Affine):
     def magnitude(self, *radii: Tensor) -> Tensor:
         """r_1 + |factor| r_2."""
         return radii[0] + abs(self.factor) * radii[1]
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """The rows, and factor times the rows."""
+        second = gathered(rows, shapes[1])
+        second = second if self.factor == 1 else second * self.factor
+        return gathered(rows, shapes[0]), second
+
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """None: there is no offset."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +279,14 @@ class MatMul(Affine):
     def magnitude(self, *radii: Tensor) -> Tensor:
         """The product with |M|."""
         return self._apply(radii[0], self.matrix.abs())
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """The product with M', summed where the batch of M has spread its input."""
+        return (gathered(self._apply(rows, self.matrix.mT), shapes[0]),)
+
+    def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """None: there is no offset."""
+        return None
 
     def _apply(self, x: Tensor, matrix: Tensor) -> Tensor:
         return matrix @ x if self.left else x @ matrix

@@ -1,12 +1,15 @@
 """Batch statistics as one affine map: clean pass and bounds of a training step share it."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from certus.core import ArgumentError, UnsupportedError
 from certus.graph.affine import BatchNorm
+from certus.graph.convolution import laid
 from certus.graph.expression import Expression
 from certus.graph.graph import Graph
 from certus.graph.op import Op
@@ -32,7 +35,7 @@ def with_batch_statistics(
         raise ArgumentError(f"momentum must lie in [0, 1] or be None, got {momentum!r}")
     _refuse_computed(graph)
     graph = graph.resolved()
-    values, ops = [x], dict[int, Op]()
+    values, ops = [laid(x)], dict[int, Op]()
     for position, node in enumerate(graph.nodes[1:], start=1):
         op = node.op
         if isinstance(op, BatchNorm):
@@ -57,9 +60,28 @@ def _measured(op: BatchNorm, x: Tensor, momentum: float | None) -> BatchNorm:
     count = x.numel() // x.shape[1]
     if count < 2:
         raise ArgumentError("batch statistics need two values a channel; give a larger batch")
-    variance, mean = torch.var_mean(x, dims, correction=0)
+    mean, variance = _Moments.apply(x, dims)
     if momentum is not None:
         with torch.no_grad():
             op.mean.lerp_(mean.to(op.mean), momentum)
             op.variance.lerp_((variance * (count / (count - 1))).to(op.variance), momentum)
     return replace(op, mean=mean, variance=variance)
+
+
+class _Moments(Function):
+    """Mean and biased variance over dims, in two passes; their gradient is one product and sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
+        mean = x.mean(dims, keepdim=True)
+        ctx.save_for_backward(x)
+        ctx.dims = dims
+        return mean.flatten(), (x - mean).square_().mean(dims)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        mean = x.mean(ctx.dims, keepdim=True)
+        count = x.numel() // mean.numel()
+        by_mean, by_variance = (g.view_as(mean) / count for g in gradients)
+        return torch.addcmul(by_mean - 2 * by_variance * mean, x, 2 * by_variance), None

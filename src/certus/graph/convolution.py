@@ -10,9 +10,10 @@ from torch import Tensor
 Pair = tuple[int, int]
 
 _LAST = torch.channels_last
-_SMALL = 6.5  # a dense matrix may do this many times the multiplications of the sparse sum,
-_FEW = 16  # where neither side has more channels than this
 _THIN = 9  # a result with fewer channels starves a transposed convolution
+_FEW = 16  # where neither side has more channels than this,
+_SMALL = 3.0  # a dense matrix may do this many times the multiplications of the sparse sum,
+_SMALL_THIN = 6.5  # and this many where the result is thin
 
 
 @dataclass(frozen=True)
@@ -35,24 +36,33 @@ def reach(size: Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pa
     return high, wide
 
 
+def laid(maps: Tensor) -> Tensor:
+    """Maps [B, C, H, W] with the channels last in memory, as convolutions on a CPU like best."""
+    if maps.ndim != 4:
+        return maps
+    last = maps.permute(0, 2, 3, 1).contiguous()
+    count, high, wide, channels = last.shape  # strides of a single channel may be any: say them
+    return last.as_strided(
+        (count, channels, high, wide), (high * wide * channels, 1, wide * channels, channels)
+    )
+
+
 def adjoint(rows: Tensor, weight: Tensor, layout: Layout) -> Tensor:
     """rows [N, out, h, w] times a convolution's matrix: [N, in, *layout.size].
 
-    weight [out, in / groups, kh, kw]. Tiny maps become one dense matrix, thin strided results an
-    ordinary convolution for each phase of the stride; the rest is a transposed convolution.
+    weight [out, in / groups, kh, kw]. Tiny maps become one dense matrix, strided ones with a
+    thin result or a kernel of one value an ordinary convolution for each phase of the stride; the
+    rest is a transposed convolution.
     """
     full = reach(rows.shape[2:], weight.shape[2:], layout.stride, layout.dilation)
     sy, sx = layout.stride
     waste = full[0] * full[1] / weight.shape[2:].numel()  # of a dense matrix over the sparse sum
-    few = max(weight.shape[:2]) <= _FEW
-    if layout.groups == 1 and waste <= (_SMALL if few else 1):
+    thin = weight.shape[1] < _THIN
+    most = (_SMALL_THIN if thin else _SMALL) if max(weight.shape[:2]) <= _FEW else 1
+    if layout.groups == 1 and waste <= most:
         return _fit(_as_matrix(rows, weight, layout), layout)
-    if (
-        layout.groups == 1
-        and weight.shape[1] < _THIN
-        and sy == sx > 1
-        and layout.dilation == (1, 1)
-    ):
+    plain = layout.groups == 1 and layout.dilation == (1, 1)
+    if plain and sy == sx > 1 and (thin or weight.shape[2:].numel() == 1):
         return _fit(_by_phases(rows, weight, sy), layout)
     missing = [n + 2 * p - f for n, p, f in zip(layout.size, layout.padding, full, strict=True)]
     rows = rows.contiguous(memory_format=_LAST)

@@ -45,7 +45,8 @@ class Affine(Op):
     def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """rows [N, *out] times W_i, for every i: [N, *in_i]. Default: vjp, exact for affine maps.
 
-        An operation may override this with something faster; a law compares the two.
+        An operation may override this with something faster; a law compares the two. Last inputs
+        that are not read (W_i = 0) may be left out.
         """
         zeros = [rows.new_zeros(rows.shape[0], *shape) for shape in shapes]
         pull = torch.func.vjp(self.forward, *zeros)[1]
@@ -111,6 +112,14 @@ class Increasing(Elementwise, Monotone):
 @dataclass(frozen=True, eq=False)
 class Bilinear(Op):
     """Promise: f(x, y) is linear in x for fixed y and linear in y for fixed x."""
+
+
+def gathered(rows: Tensor, shape: Shape) -> Tensor:
+    """Rows [N, *spread] summed over the dimensions that broadcasting has spread from [*shape]."""
+    if rows.shape[1:] == shape:
+        return rows
+    spread = [d for d, (a, s) in enumerate(zip(rows.shape[1:], shape, strict=True), 1) if a != s]
+    return rows.sum(spread, keepdim=True)
 
 
 def tensors_of(op: Op) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from certus.graph.op import Affine, Selection, Shape
+from certus.graph.op import Affine, Selection, Shape, gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,11 @@ class Permute(Selection):
         """torch.permute."""
         return inputs[0].permute(self.dims)
 
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """Dimensions back in the old order."""
+        back = sorted(range(len(self.dims)), key=self.dims.__getitem__)
+        return (rows.permute(back),)
+
 
 @dataclass(frozen=True, eq=False)
 class Slice(Selection):
@@ -47,9 +52,18 @@ class Slice(Selection):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The kept entries."""
-        index = [slice(None)] * inputs[0].ndim
+        return self._kept(inputs[0])
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """Zero for what was left out."""
+        pulled = rows.new_zeros(len(rows), *shapes[0])
+        self._kept(pulled).copy_(rows)
+        return (pulled,)
+
+    def _kept(self, x: Tensor) -> Tensor:
+        index = [slice(None)] * x.ndim
         index[self.dim] = slice(self.start, self.stop, self.step)
-        return inputs[0][tuple(index)]
+        return x[tuple(index)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +76,12 @@ class Select(Selection):
     def forward(self, *inputs: Tensor) -> Tensor:
         """torch.select."""
         return inputs[0].select(self.dim, self.index)
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """Zero for what was left out."""
+        pulled = rows.new_zeros(len(rows), *shapes[0])
+        pulled.select(self.dim, self.index).copy_(rows)
+        return (pulled,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +109,10 @@ class Expand(Selection):
         """[B, *old] -> [B, *shape]."""
         return inputs[0].expand(inputs[0].shape[0], *self.shape)
 
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """The sum over the copies."""
+        return (gathered(rows, shapes[0]),)
+
 
 @dataclass(frozen=True, eq=False)
 class Reduce(Selection):
@@ -101,6 +125,11 @@ class Reduce(Selection):
     def forward(self, *inputs: Tensor) -> Tensor:
         """The sum or mean."""
         return inputs[0].sum(self.dims, keepdim=self.keepdim) * self.factor
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """The same coefficient, times the factor, for everything that was summed."""
+        kept = [1 if d in self.dims else size for d, size in enumerate(shapes[0], 1)]
+        return ((rows * self.factor).reshape(-1, *kept).expand(-1, *shapes[0]),)
 
 
 @dataclass(frozen=True, eq=False)

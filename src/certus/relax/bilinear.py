@@ -40,8 +40,8 @@ class Band(Relaxation):
     def pull(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The centre, less the spread times absolute coefficients."""
         size = rows.abs()
-        x = rows * self.x_slope - size * self.x_spread
-        y = rows * self.y_slope - size * self.y_spread
+        x = torch.addcmul(rows * self.x_slope, size, self.x_spread, value=-1)
+        y = torch.addcmul(rows * self.y_slope, size, self.y_spread, value=-1)
         offset = inner(rows, self.middle) - inner(size, self.radius)
         return (onto(x, self.shapes[0]), onto(y, self.shapes[1])), offset
 
@@ -64,14 +64,21 @@ class MatrixBand(Relaxation):
     transpose_second: bool
 
     def pull(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """r c^T - chord (|r| d^T) for x, a^T r for y."""
-        size = rows.abs()
-        times_y = "rb...mn,b...kn->rb...mk"
-        x = torch.einsum(times_y, rows, self.centre)
-        x = x - self.chord * torch.einsum(times_y, size, self.half_width)
-        to_y = "rb...mn,b...mk->rb...nk" if self.transpose_second else "rb...mn,b...mk->rb...kn"
-        y = torch.einsum(to_y, rows, self.anchor)
-        offset = inner(rows, self.middle) - inner(size, self.radius)
+        """r c^T - chord (|r| d^T) for x, a^T r for y.
+
+        With the rows' own dimension next to the last, every product is one of large matrices.
+        """
+        rows = rows.movedim(0, -2).contiguous()  # [B, *, M, R, N]
+        size, split = rows.abs(), rows.shape[-3:-1]
+        spread = (size.flatten(-3, -2) @ self.half_width.mT).unflatten(-2, split)
+        x = (rows.flatten(-3, -2) @ self.centre.mT).unflatten(-2, split)
+        x = torch.addcmul(x, spread, self.chord.unsqueeze(-2), value=-1).movedim(-2, 0)
+        if self.transpose_second:
+            y = (rows.flatten(-2).mT @ self.anchor).unflatten(-2, rows.shape[-2:]).movedim(-3, 0)
+        else:
+            y = (self.anchor.mT @ rows.flatten(-2)).unflatten(-1, rows.shape[-2:]).movedim(-2, 0)
+        offset = self.middle.unsqueeze(-2) @ rows.mT - self.radius.unsqueeze(-2) @ size.mT
+        offset = offset.reshape(len(offset), -1, offset.shape[-1]).sum(1).T
         return (onto(x, self.shapes[0]), onto(y, self.shapes[1])), offset
 
 

@@ -1,9 +1,14 @@
 """Interval arithmetic: the image of a box under an operation, one rule for each class of operation."""
 
+from typing import Any
+
 import torch
+from torch import Tensor
+from torch.autograd import Function
 
 from certus.core import Rules
-from certus.graph.affine import Scale, Shift, Sum
+from certus.graph.affine import Conv, Scale, Shift, Sum
+from certus.graph.convolution import laid
 from certus.graph.op import Affine, Elementwise, Monotone, Op, Selection
 from certus.relax.lines import Interval
 
@@ -14,9 +19,16 @@ intervals = Rules("interval arithmetic")
 @intervals.register(Affine)
 def affine(op: Affine, *inputs: Interval) -> Interval:
     """W c + b -+ |W| r for centre c and radius r."""
-    middle = op.forward(*[(low + high) / 2 for low, high in inputs])
-    radius = op.magnitude(*[(high - low) / 2 for low, high in inputs])
-    return middle - radius, middle + radius
+    halves = [_half_sums(*interval) for interval in inputs]
+    middle = op.forward(*[centre for centre, _ in halves])
+    radius = op.magnitude(*[radius for _, radius in halves])
+    return _ends(middle, radius)
+
+
+@intervals.register(Conv)
+def convolution(op: Conv, interval: Interval) -> Interval:
+    """As `affine`; from the first convolution on maps have their channels last."""
+    return affine(op, (laid(interval[0]), laid(interval[1])))
 
 
 @intervals.register(Selection)
@@ -55,3 +67,46 @@ def monotone(op: Op, *inputs: Interval) -> Interval:
 def elementwise(op: Elementwise, interval: Interval) -> Interval:
     """The function's own image."""
     return op.image(*interval)
+
+
+def _half_sums(low: Tensor, high: Tensor) -> Interval:
+    """(l + u) / 2 and (u - l) / 2."""
+    if torch.is_grad_enabled() and (low.requires_grad or high.requires_grad):
+        found: Interval = _HalfSums.apply(low, high)
+        return found
+    return (low + high).mul_(0.5), (high - low).mul_(0.5)
+
+
+def _ends(middle: Tensor, radius: Tensor) -> Interval:
+    """c - r and c + r."""
+    if torch.is_grad_enabled() and middle.shape == radius.shape:
+        found: Interval = _Ends.apply(middle, radius)
+        return found
+    return middle - radius, middle + radius
+
+
+class _HalfSums(Function):
+    """With a gradient in three passes over the data where autograd takes five."""
+
+    @staticmethod
+    def forward(ctx: Any, low: Tensor, high: Tensor) -> Interval:
+        return (low + high).mul_(0.5), (high - low).mul_(0.5)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Interval:
+        centre, radius = gradients
+        high = (centre + radius) * 0.5
+        return centre - high, high
+
+
+class _Ends(Function):
+    """With a gradient in two passes where autograd takes three."""
+
+    @staticmethod
+    def forward(ctx: Any, middle: Tensor, radius: Tensor) -> Interval:
+        return middle - radius, middle + radius
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Interval:
+        low, high = gradients
+        return low + high, high - low

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from certus.core import Rules
-from certus.threats.box import inner
+from certus.relax.pull import pull, recorded_pull
 
 Interval = tuple[Tensor, Tensor]  # lower and upper bounds [B, *shape]
 # (op, intervals of the inputs) -> Relaxation
@@ -49,12 +49,12 @@ class Lines(Relaxation):
 
     def pull(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Coefficients >= 0 take the lower line, the others the upper one."""
-        above = rows.clamp(min=0)
-        below = rows - above
-        offset = inner(below, _laid(self.upper_offset))
-        if self.lower_offset is not None:
-            offset = offset + inner(above, _laid(self.lower_offset))
-        pulled = torch.addcmul(above * _laid(self.lower_slope), below, _laid(self.upper_slope))
+        given = (self.lower_slope, self.lower_offset, self.upper_slope, self.upper_offset)
+        lines = [None if line is None else _laid(line) for line in given]
+        slopes = torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (rows, *lines)
+        )
+        pulled, offset = (recorded_pull if slopes else pull)(rows, *lines)
         return (pulled,), offset
 
 

@@ -17,7 +17,6 @@ from certus.graph.softmax import LogSumExp, Softmax
 from certus.relax.interval import intervals
 from certus.relax.lines import Interval, Relaxation, relaxations
 from certus.relax.reduction import Reduction
-from certus.threats.box import inner
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,19 +37,22 @@ class Shares(Relaxation):
     dim: int
 
     def pull(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Each coefficient goes to its own element and, shared out by the mix, to all."""
-        rows = rows.movedim(self.dim + 1, -1)
-        high, low = rows.clamp(min=0), rows.clamp(max=0)
-        plain, pivot, above = high * self.plain, high * self.pivot, low * self.above
-        pulled = plain + pivot + above
-        for part, mix in (
-            (plain, self.plain_mix),
-            (pivot, self.pivot_mix),
-            (above, self.above_mix),
-        ):
-            pulled = pulled - part.sum(-1, keepdim=True) * mix
-        offset = inner(high, self.lower_offset) + inner(low, self.upper_offset)
-        return (pulled.movedim(-1, self.dim + 1),), offset
+        """Each coefficient goes to its own element and, shared out by the mix, to all.
+
+        What is shared out are sums of few kinds: products with narrow matrices, [n, K] [K, R].
+        """
+        rows = rows.movedim(self.dim + 1, -1).movedim(0, -2).contiguous()  # [B, *others, R, K]
+        high = rows.clamp(min=0)
+        low = rows - high
+        up = torch.stack([self.plain, self.pivot, self.lower_offset], -2) @ high.mT
+        down = torch.stack([self.above, self.upper_offset], -2) @ low.mT
+        shared = torch.cat([up[..., :2, :], down[..., :1, :]], -2).mT
+        mixes = torch.stack([self.plain_mix, self.pivot_mix, self.above_mix], -2)
+        own = high * (self.plain + self.pivot).unsqueeze(-2)
+        pulled = torch.addcmul(own, low, self.above.unsqueeze(-2)) - shared @ mixes
+        offset = up[..., 2, :] + down[..., 1, :]
+        offset = offset.reshape(len(offset), -1, offset.shape[-1]).sum(1).T
+        return (pulled.movedim(-2, 0).movedim(-1, self.dim + 1),), offset
 
 
 @intervals.register(Softmax)

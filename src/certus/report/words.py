@@ -6,7 +6,7 @@ from typing import Any
 from certus.report.data import ReportData, Row, number
 
 DASH = "\u2013"
-NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0", "box": "box"}
+NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0", "patch": "patch", "box": "box"}
 
 
 def percent(value: Any, digits: int = 1) -> str:
@@ -19,6 +19,12 @@ def figure(value: Any, digits: int = 3) -> str:
     """A number with a few significant digits; a dash for NaN, None or infinity."""
     x = number(value)
     return f"{x:.{digits}g}" if math.isfinite(x) else DASH
+
+
+def whole(value: Any) -> str:
+    """A count with spaces between thousands; a dash where it is not known."""
+    x = number(value)
+    return f"{x:,.0f}".replace(",", "\u202f") if math.isfinite(x) else DASH
 
 
 def seconds(value: Any) -> str:
@@ -56,12 +62,13 @@ def norm(name: str) -> str:
 
 def threat(name: str, eps: Any) -> str:
     """What the adversary may do, as a clause."""
-    size = figure(eps)
+    size = "r" if eps is None else figure(eps)
     clauses = {
         "linf": f"every input value may change by up to {size}",
         "l2": f"the Euclidean length of the change is at most {size}",
         "l1": f"the absolute changes add up to at most {size}",
         "l0": f"at most {size} input values may change, by any amount",
+        "patch": f"one square of {size} x {size} pixels may change, by any amount",
         "box": "every input value may move within its given interval",
     }
     return clauses.get(name, f"the threat {name!r} of size {size}")
@@ -101,6 +108,7 @@ def headlines(data: ReportData) -> list[dict[str, Any]]:
         proofs = [row for row in rows if not statistical(row)]
         claims = [row for row in rows if statistical(row)]
         eps = data.headline.get(name, rows[0]["eps"] if rows else None)
+        eps = None if data.only_smoothed else eps
         out.append(
             {
                 "norm": name,

@@ -9,8 +9,10 @@ from certus.threats.norms import NORMS as NORMS
 from certus.threats.norms import L0Pixels as L0Pixels
 from certus.threats.norms import Linf as Linf
 from certus.threats.norms import NormBall as NormBall
+from certus.threats.norms import Patch as Patch
 from certus.threats.norms import Threat as Threat
 from certus.threats.norms import parse as parse
+from certus.threats.patch import Patched as Patched
 from certus.threats.product import Product as Product
 from certus.threats.region import Region as Region
 from certus.threats.sparse import Sparse as Sparse

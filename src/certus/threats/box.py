@@ -118,7 +118,7 @@ def rounded(exact: Tensor, dtype: torch.dtype, *, up: bool) -> Tensor:
 
 def inner(rows: Tensor, x: Tensor) -> Tensor:
     """<row, x> for rows [R, B or 1, *shape] and x [B, *shape]; the result is [R, B]."""
-    if x.ndim == 4:  # both with channels last, so that flattening copies nothing
+    if x.ndim == 4 and rows.stride(2) == 1:  # channels last, so that flattening copies nothing
         rows, x = rows.permute(0, 1, 3, 4, 2), x.permute(0, 2, 3, 1)
     flat, x = rows.reshape(*rows.shape[:2], -1), x.reshape(len(x), -1)
     if rows.shape[1] == 1:

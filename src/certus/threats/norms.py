@@ -10,6 +10,7 @@ from torch import Tensor
 from certus.core import ArgumentError
 from certus.threats.ball import Ball
 from certus.threats.cube import Cube
+from certus.threats.patch import Patched
 from certus.threats.region import Region, spread
 from certus.threats.sparse import Sparse, whole
 
@@ -119,25 +120,31 @@ class L1(NormBall):
         return Ball(x, eps, 1, self.clip)
 
 
-class L0(NormBall):
-    """At most eps values change, each to anything inside clip; eps is a whole number, or [B] of them."""
-
-    norm = "l0"
-    pixels = False
+class Counted(NormBall):
+    """A threat whose eps counts what may change to anything inside clip: a whole number, or [B] of them."""
 
     def __init__(self, eps: float | Tensor, clip: Clip = (0.0, 1.0)) -> None:
         super().__init__(eps, clip)
         value = _tensor(eps)
         if clip is None or not all(map(math.isfinite, clip)):
-            raise ArgumentError("an l0 threat needs a finite clip: it limits what a value becomes")
+            raise ArgumentError(
+                f"the {self.norm} threat needs a finite clip: it limits what a value becomes"
+            )
         if not bool((value == value.round()).all()):
-            raise ArgumentError(f"an l0 threat takes a whole number of values as eps, got {eps}")
+            raise ArgumentError(f"the {self.norm} threat takes a whole number as eps, got {eps}")
         self.eps = int(value) if value.ndim == 0 else eps
         self.limits = clip
 
     def describe(self) -> str:
         """As for every ball, with a whole number: `l0:3`."""
         return f"{self.norm}:{self.eps}" if isinstance(self.eps, int) else super().describe()
+
+
+class L0(Counted):
+    """At most eps values change, each to anything inside clip."""
+
+    norm = "l0"
+    pixels = False
 
     def _around(self, x: Tensor, eps: Tensor) -> Region:
         return Sparse(x, whole(eps), self.limits, self.pixels)
@@ -156,12 +163,26 @@ class L0Pixels(L0):
         return super().region(x)
 
 
+class Patch(Counted):
+    """The pixels of one square of eps x eps change, in all channels, to anything inside clip.
+
+    Inputs are images [B, C, H, W]; the square lies inside, anywhere.
+    """
+
+    norm = "patch"
+
+    def _around(self, x: Tensor, eps: Tensor) -> Region:
+        if x.ndim != 4:
+            raise ArgumentError(f"a patch needs images [B, C, H, W], got {tuple(x.shape)}")
+        return Patched(x, whole(eps), self.limits)
+
+
 def _tensor(eps: float | Tensor) -> Tensor:
     """eps in float64: 0.7 as float32 would be a smaller ball than the one asked for."""
     return torch.as_tensor(eps, dtype=None if isinstance(eps, Tensor) else torch.float64).double()
 
 
-NORMS: dict[str, type[NormBall]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
+NORMS: dict[str, type[NormBall]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0, "patch": Patch}
 
 
 def parse(text: str, clip: Clip = (0.0, 1.0)) -> NormBall:

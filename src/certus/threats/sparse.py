@@ -132,5 +132,5 @@ def whole(eps: Tensor) -> Tensor:
     """A count per input from eps [B, *shape] in float64: whole numbers, one for each input."""
     flat = eps.flatten(1)
     if not bool((flat == flat[:, :1]).all() & (flat == flat.round()).all()):
-        raise ArgumentError("an l0 threat takes a whole number of features, or one for each input")
+        raise ArgumentError("this threat takes one whole number, or one for each input, as eps")
     return flat[:, 0].long()

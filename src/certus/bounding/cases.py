@@ -1,0 +1,168 @@
+"""Cases: another method on every value that the integer-valued nodes of a network may take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certus.bounding.base import BoundMethod, State
+from certus.bounding.combine import check_methods
+from certus.core import Bounds
+from certus.core.numerics import guard
+from certus.core.validate import count
+from certus.graph import Graph
+from certus.graph.builder import Builder
+from certus.graph.extremum import ArgMax
+from certus.graph.fusion import needed
+from certus.graph.graph import Node
+from certus.graph.piecewise import Sign, Stairs, Step
+from certus.graph.structural import Reshape, Slice
+from certus.relax import Interval
+from certus.threats import Box, Region
+from certus.threats.product import Product
+
+_INTEGER = (Stairs, Sign, Step, ArgMax)  # operations whose values are integers
+
+
+@dataclass(frozen=True, eq=False)
+class _Undivided(State):
+    own: State
+
+
+@dataclass(frozen=True)
+class Cases(BoundMethod):
+    """The hull of another method's bounds over all cases: one for each value of integer-valued nodes.
+
+    Steps, signs, roundings and positions of largest values lose everything when they are bounded by
+    intervals, and what depends on them may leave a function's domain: a patch that may lie anywhere
+    leaves an intersection over union that divides by an interval around zero. For every x there is
+    one case in which these nodes have the values that they have at x; there the node is replaced by
+    an input of that value, and the rest of the network is plain. So the hull over all integers of the
+    nodes' intervals is sound for every region and every method. What leads to such a node is not cut:
+    x keeps its whole region in every case.
+
+    most: cases for one input; nodes are taken in the order of evaluation while the product of their
+    numbers of values fits. Nodes that depend on one that was taken are left to the method: nest
+    `Cases` for them. batch: cases that are bounded together. A network without such nodes costs what
+    the method costs. Inner intervals are the method's own, without cases.
+    """
+
+    method: BoundMethod
+    most: int = 4096
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_methods(self.method)
+        count(self.most, "most")
+        count(self.batch, "batch")
+
+    def prepare(self, graph: Graph, region: Region) -> State:
+        """The method's own state; its intervals tell which values are possible."""
+        own = self.method.prepare(graph, region)
+        return _Undivided(graph, region, own.intervals, {}, own)
+
+    def bound(self, state: State, rows: Tensor) -> Bounds:
+        """The hull over the cases of every input; NaN where any case gives NaN."""
+        assert isinstance(state, _Undivided)
+        if not any(isinstance(node.op, _INTEGER) for node in state.graph.nodes):
+            return self.method.bound(state.own, rows)
+        columns = []
+        for b in range(len(state.region)):
+            index = torch.tensor([b], device=rows.device)
+            spec = (rows if rows.shape[1] == 1 else rows[:, index]).flatten(2).transpose(0, 1)
+            intervals = {i: (low[b], high[b]) for i, (low, high) in state.intervals.items()}
+            columns.append(self._hull(state.graph, state.region.select(index), intervals, spec))
+        lower, upper = (torch.stack(side, 1) for side in zip(*columns, strict=True))
+        return Bounds(lower, upper)
+
+    def _hull(
+        self, graph: Graph, region: Region, intervals: dict[int, Interval], spec: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Bounds [R] of one input for a specification [1, R, K]."""
+        taken = _taken(graph, intervals, self.most)
+        if not taken:
+            found = self.method(graph, region, spec)
+            return found.lower[0], found.upper[0]
+        values = _values([intervals[i] for i in taken])
+        lifted = _lifted(graph, taken, values)
+        parts = [
+            self.method(lifted, _beside(region, piece), spec) for piece in values.split(self.batch)
+        ]
+        lower, upper = torch.cat([p.lower for p in parts]), torch.cat([p.upper for p in parts])
+        return lower.amin(0), upper.amax(0)
+
+
+def _taken(graph: Graph, intervals: dict[int, Interval], most: int) -> list[int]:
+    """Positions of integer-valued nodes with several values, as many as `most` cases allow."""
+    wanted = needed(graph) & intervals.keys()
+    taken: list[int] = []
+    cases = 1.0
+    for position, node in enumerate(graph.nodes):
+        if not isinstance(node.op, _INTEGER) or position not in wanted:
+            continue
+        values = _count(intervals[position])
+        if 1 < values <= most // cases and not needed(graph, position) & set(taken):
+            taken.append(position)
+            cases *= values
+    return taken
+
+
+def _count(interval: Interval) -> float:
+    """How many values a node may take; infinite where its interval is no interval."""
+    lower, upper = _ends(interval)
+    number = (upper - lower + 1).double()
+    return float(number.prod()) if bool((number >= 1).all()) else float("inf")
+
+
+def _ends(interval: Interval) -> Interval:
+    """The smallest and largest integers of an interval [*shape], flattened.
+
+    A bound that came out of a sum may lie a rounding beyond the integer that it stands for.
+    """
+    lower, upper = (end.detach().flatten() for end in interval)
+    return (lower - guard(lower)).ceil(), (upper + guard(upper)).floor()
+
+
+def _values(intervals: Sequence[Interval]) -> Tensor:
+    """All cases [N, values of the nodes side by side]."""
+    lower, upper = (torch.cat(side) for side in zip(*map(_ends, intervals), strict=True))
+    ranges = [
+        torch.arange(int(high - low) + 1).to(lower) + low
+        for low, high in zip(lower, upper, strict=True)
+    ]
+    return torch.cartesian_prod(*ranges).view(-1, len(ranges))
+
+
+def _lifted(graph: Graph, taken: Sequence[int], like: Tensor) -> Graph:
+    """The network of x and the values of some nodes, side by side in one flat input."""
+    start = graph.nodes[0].numel
+    sizes = [graph.nodes[i].numel for i in taken]
+    builder = Builder((start + sum(sizes),), like)
+
+    def read(first: int, node: Node) -> int:
+        return builder.add(Reshape(node.shape), builder.add(Slice(1, first, first + node.numel), 0))
+
+    place = {0: read(0, graph.nodes[0])}
+    for position, node in enumerate(graph.nodes[: graph.output + 1]):
+        if position in taken:
+            place[position] = read(start, node)
+            start += node.numel
+        elif position:
+            inputs = [place[i] for i in node.inputs]
+            place[position] = builder.add(node.op, *inputs, source=node.source)
+    values = graph.nodes[0]
+    return builder.finish(
+        place[graph.output],
+        lambda x: graph.original(x[:, : values.numel].reshape(-1, *values.shape)),
+    )
+
+
+def _beside(region: Region, values: Tensor) -> Region:
+    """The region of one input with each of some values [N, m]: [N, n + m]."""
+    many = region.select(torch.zeros(len(values), dtype=torch.int64, device=values.device))
+    if isinstance(region, Box):
+        ends = [torch.cat([end.flatten(1), values], 1) for end in (many.lower, many.upper)]
+        return Box(ends[0], ends[1])
+    return Product([many, Box(values, values)])
