@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,7 @@ class Answer:
     margin: float = float("nan")
     witness: Tensor | None = None
     prediction: int | None = None  # only where the certified classifier is not the network itself
+    evidence: dict[str, Any] | None = None  # what a statistical claim rests on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +139,7 @@ class Certifier(ABC):
             confidence=self.confidence,
             seconds=torch.full((len(x),), seconds, dtype=torch.float64),
             witness=[a.witness for a in answers],
+            evidence=[a.evidence or {} for a in answers],
         )
 
     def _query(
@@ -216,29 +218,6 @@ def decide(query: Query, lower: Tensor, upper: Tensor, slack: Tensor) -> list[An
             answers.append(
                 Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0, margin=margin[b])
             )
-    return answers
-
-
-def within(query: Query, radius: Tensor) -> list[Answer]:
-    """Answers from certified L2 radii [B] (float64): VERIFIED where the threat stays inside.
-
-    A radius r holds for l1 as it is (||.||_2 <= ||.||_1) and for linf divided by sqrt(d); it is
-    reported in the threat's norm, NaN for a box, and 0 where nothing is certified.
-    """
-    reach = query.region.l2_extent(query.x).double().cpu() * (1 + 1e-6)
-    size = query.x[0].numel()
-    factor = {"l2": 1.0, "l1": 1.0, "linf": size**-0.5 * (1 - 1e-9)}.get(query.norm, float("nan"))
-    answers = []
-    for own, extent in zip(radius.tolist(), reach.tolist(), strict=True):
-        proven = own > extent
-        reason = None if proven else Reason.RADIUS if own > 0 else Reason.LOOSE
-        answers.append(
-            Answer(
-                verdict=Verdict.VERIFIED if proven else Verdict.UNKNOWN,
-                reason=reason,
-                radius=own * factor if own > 0 else 0.0,
-            )
-        )
     return answers
 
 

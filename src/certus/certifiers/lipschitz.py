@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from certus.bounding import rounding_guard
-from certus.certifiers.base import Answer, Certifier, Query, misclassified, within
+from certus.certifiers.base import Answer, Certifier, Query, misclassified
+from certus.certifiers.reach import within
 from certus.lipschitz import prepare
 
 

@@ -1,12 +1,16 @@
 """Certification of the smoothed classifier (Cohen, Rosenfeld and Kolter 2019)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from certus.certifiers.base import Answer, Certifier, Query, within
+from torch import Tensor
+
+from certus.certifiers.base import Answer, Certifier, Query
+from certus.certifiers.reach import within
 from certus.core import ArgumentError, Reason, Verdict
 from certus.core.validate import count, probability
-from certus.smoothing import Gaussian, Noise, Smoothed
+from certus.smoothing import Derandomized, Gaussian, Noise, Rule, Smoothed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,54 +18,81 @@ class SmoothingCertifier(Certifier):
     """VERIFIED where the smoothed classifier predicts the label within more than the threat's reach.
 
     The claim is about the smoothed classifier, not the network, and holds for each input with
-    confidence 1 - alpha. n0 samples choose the class, n fresh ones bound its probability. An input
-    on which it abstains, or predicts another class, is UNKNOWN.
+    confidence 1 - alpha, or surely where the noise is a Derandomized set of copies. An input on which
+    it abstains, or predicts another class, is UNKNOWN.
+
+    noise and rule are those of `Smoothed.certify`; the noise's norm must be the threat's or convert to
+    it. n0 and n are those of the default rule; another rule brings its own. shared: all inputs of a
+    block take the same draws, and the graph may be taken apart, which is faster; certificates of a
+    block are then dependent, each as valid as before. quantised: the adversary, too, can only choose
+    values on the grid of the noise; noises whose proof says no more are refused without it.
     """
 
     name: ClassVar[str] = "smoothing"
     gives_radius: ClassVar[bool] = True
     needs: ClassVar[str] = "any classifier; made for networks trained with noise"
     block: int = 16
-    noise: Noise = field(default_factory=lambda: Gaussian(0.25))
+    noise: Noise | Derandomized = field(default_factory=lambda: Gaussian(0.25))
     n0: int = 100
     n: int = 10_000
     alpha: float = 1e-3
     seed: int = 0
-    batch: int = 1024
+    batch: int = 256
+    rule: Rule | None = None
+    shared: bool = False
+    quantised: bool = False
 
     def __post_init__(self) -> None:
         """Validate."""
         probability(self.alpha, "alpha")
         if count(self.n0, "n0") > count(self.n, "n"):
             raise ArgumentError(f"n0 ({self.n0}) must not exceed n ({self.n})")
-        if self.noise.norm != "l2":
-            raise ArgumentError(f"radii of {self.noise.norm} noise cannot be converted here")
+        if getattr(self.noise, "levels", None) and not self.quantised:
+            raise ArgumentError(
+                f"{self.noise!r:.120} proves nothing about values off its grid; where the adversary is "
+                "bound to the grid as well (8-bit images), say so by quantised=True (--quantised)"
+            )
 
     @property
     def confidence(self) -> float:
-        """1 - alpha."""
-        return 1.0 - self.alpha
+        """1 - alpha; 1 where nothing is left to chance."""
+        return 1.0 if isinstance(self.noise, Derandomized) else 1.0 - self.alpha
 
     def smoothed(self, query: Query) -> Smoothed:
         """The smoothed classifier that is certified."""
-        classes = query.logits.shape[1]
-        return Smoothed(query.graph.original, self.noise, classes, seed=self.seed, batch=self.batch)
+        module: Callable[[Tensor], Tensor] = query.graph if self.shared else query.graph.original
+        return Smoothed(
+            module,
+            self.noise,
+            query.logits.shape[1],
+            seed=self.seed,
+            batch=self.batch,
+            shared=self.shared,
+        )
 
     def run(self, query: Query) -> list[Answer]:
         """CERTIFY, then compare with the label and the threat."""
         found = self.smoothed(query).certify(
-            query.x, self.n0, self.n, self.alpha, query.ids, query.progress
+            query.x, self.n0, self.n, self.alpha, query.ids, query.progress, self.rule
         )
-        answers = within(query, found.radius)
+        answers = within(query, found.radius, self.noise.norm)
         return [
-            _labelled(a, p, y)
-            for a, p, y in zip(answers, found.prediction.tolist(), query.y.tolist(), strict=True)
+            _labelled(*parts)
+            for parts in zip(
+                answers, found.prediction.tolist(), query.y.tolist(), found.evidence, strict=True
+            )
         ]
 
 
-def _labelled(answer: Answer, prediction: int, label: int) -> Answer:
+def _labelled(answer: Answer, prediction: int, label: int, evidence: dict[str, Any]) -> Answer:
     """An abstention or another class than the label certifies nothing about the label."""
     if prediction == label:
-        return replace(answer, prediction=prediction)
+        return replace(answer, prediction=prediction, evidence=evidence)
     reason = Reason.ABSTAINED if prediction < 0 else Reason.WRONG_CLASS
-    return Answer(verdict=Verdict.UNKNOWN, reason=reason, radius=0.0, prediction=prediction)
+    return Answer(
+        verdict=Verdict.UNKNOWN,
+        reason=reason,
+        radius=0.0,
+        prediction=prediction,
+        evidence=evidence,
+    )

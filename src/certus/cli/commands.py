@@ -4,20 +4,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich.console import Console
 from rich.table import Table
 
 from certus.api import ATTACKS, BOUNDS
 from certus.certifiers import CERTIFIERS
 from certus.cli.comparison import Comparison, compare, job_for, ledger_at, runs_of
 from certus.cli.fitting import Fit, fit
+from certus.cli.logs import Logs
 from certus.cli.models import Rows, Settings, Source, data_for, known_methods, load_model
 from certus.cli.progress import bar, output, say
 from certus.core import ArgumentError, FileError
 from certus.core.validate import count
-from certus.evaluation import AttackRunner, Ledger, evaluate, export, read
+from certus.evaluation import AttackRunner, evaluate, export
 from certus.evaluation.metrics import clean_accuracy, fraction
+from certus.smoothing.names import NOISES, RULES
 from certus.threats import NORMS, parse
-from certus.training import RECIPES
+from certus.training import RECIPES, find_recipe
 from certus.zoo import DATA, NETS, SOURCES, download_data, load_data
 
 Where = Annotated[Path, tyro.conf.Positional]
@@ -25,7 +28,8 @@ Many = Annotated[tuple[Path, ...], tyro.conf.Positional]
 Which = Annotated[Rows, tyro.conf.arg(name="")]
 How = Annotated[Settings, tyro.conf.arg(name="")]
 From = Annotated[Source, tyro.conf.arg(name="")]
-_ROWS, _SETTINGS, _SOURCE = Rows(), Settings(), Source()
+About = Annotated[Logs, tyro.conf.arg(name="")]
+_ROWS, _SETTINGS, _SOURCE, _LOGS = Rows(), Settings(), Source(), Logs()
 Records = list[dict[str, Any]]
 
 
@@ -49,16 +53,17 @@ def train_command(
         recipe: way of training; `certus methods` lists them.
         out: directory of the checkpoint, which must not hold one yet.
         eps: radius to train for, in the recipe's norm and in input units.
-        sigma: noise level to train for (recipe gaussian).
+        sigma: noise level to train for (gaussian, consistency and the other recipes with noise).
         epochs: passes over the data (default: what suits its size).
         seed: seed of the weights, the order of the data and all noise.
     """
-    if sigma is not None and recipe != "gaussian":
-        raise ArgumentError("sigma belongs to the recipe gaussian; give eps for the others")
-    if eps is not None and recipe in ("gaussian", "standard"):
-        takes = "sigma, not eps" if recipe == "gaussian" else "no eps"
-        raise ArgumentError(f"the recipe {recipe} takes {takes}")
-    strength = sigma if recipe == "gaussian" else eps
+    takes = find_recipe(recipe).takes
+    given = {"eps": eps, "sigma": sigma}
+    for name, value in given.items():
+        if value is not None and name != takes:
+            rule = f"{takes}, not {name}" if takes else f"no {name}"
+            raise ArgumentError(f"the recipe {recipe} takes {rule}")
+    strength = given.get(takes)
     loaded = load_data(source.data, source.data_dir)
     fit(Fit(net=net, recipe=recipe, strength=strength, epochs=epochs, seed=seed), loaded, out)
 
@@ -139,6 +144,7 @@ def compare_command(
         raise ArgumentError(f"unknown threat {threat!r}; choose from: {', '.join(NORMS)}")
     count(exact_limit, "exact-limit")
     count(which.seed, "seed", least=0)
+    pool = which.pool()
     names = [path.resolve().name for path in models]
     if len(set(names)) < len(names):
         raise ArgumentError(f"models are told apart by their folder's name; rename one of {names}")
@@ -153,10 +159,11 @@ def compare_command(
         exact_limit=exact_limit,
         settings=how,
         seed=which.seed,
+        pool=pool,
     )
     rows: Records = []
     pictures = []
-    with ledger_at(which.ledger, out.parent) as kept:
+    with pool, ledger_at(which.ledger, out.parent) as kept:
         for path in models:
             model = load_model(path, loaded)
             own = compare(model, loaded, plan, kept)
@@ -167,25 +174,22 @@ def compare_command(
     say(f"report: {report(out, rows, runs, pictures).resolve()}")
 
 
-def report_command(tables: Many, out: Path = Path("report.html")) -> None:
-    """Draw the report of rows that were computed before.
+def report_command(tables: Many, out: Path = Path("report.html"), how: About = _LOGS) -> None:
+    """Draw the report of rows that were computed before, or of certification logs of smoothing.
 
     Example: certus report runs/a/ledger.sqlite rows.csv --out report.html
 
     Args:
-        tables: ledgers (.sqlite), .csv or .parquet files.
+        tables: ledgers (.sqlite), .csv or .parquet files, or logs (.tsv).
         out: the report.
     """
     if not tables:
         raise ArgumentError("name at least one table: certus report runs/a/ledger.sqlite")
     from certus.cli.reporting import report
 
-    rows = [row for path in tables for row in read(path)]
-    runs: Records = []
-    for path in tables:
-        if path.suffix in (".sqlite", ".db"):
-            with Ledger(path, create=False) as kept:
-                runs += kept.runs()
+    rows, runs = how.load(tables)
+    for path in how.export(rows, runs):
+        say(f"log: {path.resolve()}")
     say(f"report: {report(out, rows, runs).resolve()}")
 
 
@@ -202,6 +206,7 @@ def methods_command() -> None:
     shown.print(table)
     shown.print("bounds (certus.bounds): " + ", ".join(BOUNDS), soft_wrap=True)
     shown.print("attacks: " + ", ".join(ATTACKS), soft_wrap=True)
+    _list_smoothing(shown)
     for title, entries in (("recipes", RECIPES), ("nets", NETS)):
         listing = Table(title=f"{title} (train)", title_justify="left")
         listing.add_column("name")
@@ -209,6 +214,23 @@ def methods_command() -> None:
         for name, entry in entries.items():
             listing.add_row(name, entry.about)
         shown.print(listing)
+
+
+def _list_smoothing(shown: Console) -> None:
+    """What --noise and --rule take."""
+    listing = Table(title="noises of smoothing (--noise name:number)", title_justify="left")
+    for heading in ("name", "certifies", "number"):
+        listing.add_column(heading)
+    for name, noise in NOISES.items():
+        grid = f"; /levels of the inputs' grid ({noise.levels})" if noise.levels else ""
+        listing.add_row(name, noise.norm, noise.number + grid)
+    shown.print(listing)
+    listing = Table(title="rules of smoothing (--rule name or name:number)", title_justify="left")
+    for heading in ("name", "number", "what it does"):
+        listing.add_column(heading)
+    for name, rule in RULES.items():
+        listing.add_row(name, rule.number, rule.about)
+    shown.print(listing)
 
 
 def data_command(
@@ -239,6 +261,7 @@ def data_command(
 
 def _evaluate(path: Path, threat: str, method: str, which: Rows, how: Settings) -> Records:
     count(which.seed, "seed", least=0)
+    pool = which.pool()
     loaded = data_for((path,), which.data, which.data_dir)
     ball = parse(threat, loaded.clip)
     model = load_model(path, loaded)
@@ -250,8 +273,8 @@ def _evaluate(path: Path, threat: str, method: str, which: Rows, how: Settings) 
     if job_method.gives_radius:
         ball = type(ball)(0.0, loaded.clip)  # the rows hold radii; the threat is judged below
     job = job_for(model, loaded, job_method, ball, which.limit, which.seed)
-    with ledger_at(which.ledger, path) as kept, bar(f"{method} {threat}") as progress:
-        rows = evaluate(job, kept, progress)
+    with pool, ledger_at(which.ledger, path) as kept, bar(f"{method} {threat}") as progress:
+        rows = evaluate(job, kept, progress, pool)
     _summarise(rows, float(parse(threat, loaded.clip).eps), method, threat)
     return rows
 

@@ -10,7 +10,8 @@ from certus.certifiers import SmoothedAttack, SmoothingCertifier
 from certus.cli.models import Loaded, Settings, card_dict
 from certus.cli.progress import bar, say
 from certus.core import UnsupportedError
-from certus.evaluation import AttackRunner, Job, Ledger, evaluate
+from certus.evaluation import AttackRunner, InProcess, Job, Ledger, Pool, evaluate
+from certus.smoothing import Noise
 from certus.threats import NORMS, NormBall
 from certus.zoo import Dataset
 
@@ -19,7 +20,7 @@ EXACT = ("milp", "auto")  # as dear as they are strong: run on fewer inputs
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What to compare: the eps grid of one norm, the methods, and how many inputs."""
+    """What to compare: the eps grid of one norm, the methods, how many inputs, and where to compute."""
 
     norm: str
     eps: Sequence[float]
@@ -29,6 +30,7 @@ class Comparison:
     settings: Settings = field(default_factory=Settings)
     attack: PGD = field(default_factory=lambda: PGD(steps=20, restarts=2))
     seed: int = 0
+    pool: Pool = field(default_factory=InProcess)
 
 
 def compare(model: Loaded, data: Dataset, plan: Comparison, ledger: Ledger) -> list[dict[str, Any]]:
@@ -45,7 +47,7 @@ def compare(model: Loaded, data: Dataset, plan: Comparison, ledger: Ledger) -> l
         grid = [0.0] if certifier.gives_radius else [eps for eps in plan.eps if eps > 0]
         base = job_for(model, data, certifier, _threat(plan.norm, 0.0, data), limit, plan.seed)
         try:
-            rows += _sweep(base, grid, ledger, f"{method} on {model.name}")
+            rows += _sweep(base, grid, ledger, plan.pool, f"{method} on {model.name}")
         except UnsupportedError as error:
             say(f"{method} left out for {model.name} under {plan.norm}: {error}")
             continue
@@ -53,25 +55,32 @@ def compare(model: Loaded, data: Dataset, plan: Comparison, ledger: Ledger) -> l
             rows += _smoothed_attack(base, certifier, plan, ledger, model.name)
     runner = AttackRunner(attack=replace(plan.attack, seed=plan.seed))
     base = job_for(model, data, runner, _threat(plan.norm, 0.0, data), plan.limit, plan.seed)
-    return rows + _sweep(base, [e for e in plan.eps if e > 0], ledger, f"pgd on {model.name}")
+    sizes = [e for e in plan.eps if e > 0]
+    return rows + _sweep(base, sizes, ledger, plan.pool, f"pgd on {model.name}")
 
 
 def _smoothed_attack(
     base: Job, certifier: SmoothingCertifier, plan: Comparison, ledger: Ledger, name: str
 ) -> list[dict[str, Any]]:
-    attack = SmoothedAttack(noise=certifier.noise, alpha=certifier.alpha, seed=certifier.seed + 1)
+    noise = certifier.noise
+    if not (isinstance(noise, Noise) and noise.additive):
+        return []  # there is no gradient through what is not added
+    attack = SmoothedAttack(noise=noise, alpha=certifier.alpha, seed=certifier.seed + 1)
     limit = 64 if plan.limit is None else min(plan.limit, 64)
     job = replace(base, certifier=attack, limit=limit)
-    return _sweep(job, [eps for eps in plan.eps if eps > 0], ledger, f"smoothed-pgd on {name}")
+    sizes = [eps for eps in plan.eps if eps > 0]
+    return _sweep(job, sizes, ledger, plan.pool, f"smoothed-pgd on {name}")
 
 
-def _sweep(base: Job, grid: Sequence[float], ledger: Ledger, title: str) -> list[dict[str, Any]]:
+def _sweep(
+    base: Job, grid: Sequence[float], ledger: Ledger, pool: Pool, title: str
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for eps in grid:
         job = replace(base, threat=NORMS[base.threat.norm](eps, base.threat.clip))
         shown = title if len(grid) == 1 else f"{title} at {eps:g}"
         with bar(shown) as progress:
-            rows += evaluate(job, ledger, progress)
+            rows += evaluate(job, ledger, progress, pool)
     return rows
 
 

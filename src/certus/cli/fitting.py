@@ -1,5 +1,6 @@
 """Train a net by a recipe and keep it as a checkpoint; an interrupted training goes on."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,12 +41,12 @@ def fit(what: Fit, data: Dataset, out: Path) -> Card:
         say(f"going on with the training in {out}")
     with bar(f"train {what.recipe} ({what.net})") as progress:
         history = train(module, data.x_train, data.y_train, loss, plan, progress, snapshot)
-    with torch.no_grad():
-        accuracy = float((module(data.x_test).argmax(1) == data.y_test).double().mean())
+    accuracy = math.nan
+    if loss.classifies:
+        with torch.no_grad():
+            accuracy = float((module(data.x_test).argmax(1) == data.y_test).double().mean())
     value = recipe.strength if what.strength is None else what.strength
-    strength = {"sigma": value} if recipe.name == "gaussian" else {"eps": value}
-    if recipe.name == "standard":
-        strength = {}  # it trains for no threat
+    strength = {recipe.takes: value} if recipe.takes else {}
     settings = {
         "name": recipe.name,
         "epochs": plan.epochs,
@@ -61,10 +62,14 @@ def fit(what: Fit, data: Dataset, out: Path) -> Card:
         data=data.name,
         recipe=settings,
         seed=what.seed,
-        metrics={"clean_accuracy": accuracy, "last_epoch": _plain(asdict(history.epochs[-1]))},
+        metrics={
+            **_plain({"clean_accuracy": accuracy}),
+            "last_epoch": _plain(asdict(history.epochs[-1])),
+        },
         train_seconds=history.seconds,
     )
     saved = save_checkpoint(out, module, card)
     snapshot.path.unlink(missing_ok=True)
-    say(f"{out}: {recipe.name} {what.net}, clean accuracy {accuracy:.1%}, {history.seconds:.0f} s")
+    clean = f"clean accuracy {accuracy:.1%}, " if loss.classifies else ""
+    say(f"{out}: {recipe.name} {what.net}, {clean}{history.seconds:.0f} s")
     return saved

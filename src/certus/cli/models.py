@@ -7,9 +7,11 @@ from typing import Any
 from torch import nn
 
 from certus.certifiers import CERTIFIERS, Certifier, certifier
-from certus.core import ArgumentError, FileError
+from certus.core import ArgumentError, FileError, validate
+from certus.evaluation import Cluster, InProcess, Local, Pool
 from certus.graph import Graph, trace
-from certus.smoothing import Gaussian
+from certus.smoothing import Derandomized, Gaussian, Noise
+from certus.smoothing.names import noise_named, rule_named
 from certus.zoo import Card, Dataset, load_checkpoint, load_data
 
 
@@ -72,6 +74,8 @@ class Rows:
         limit: only the first so many test inputs.
         ledger: where rows are kept as they come (default: ledger.sqlite beside the model or report).
         seed: seed of noise and of random starts.
+        workers: processes that share the work on this machine; the rows are the same with any number.
+        cluster: address of a Dask scheduler whose workers do the work, such as tcp://host:8786.
     """
 
     data: str | None = None
@@ -79,6 +83,18 @@ class Rows:
     limit: int | None = None
     ledger: Path | None = None
     seed: int = 0
+    workers: int = 1
+    cluster: str | None = None
+
+    def pool(self) -> Pool:
+        """Where rows are computed: in this process, in workers, or on a cluster."""
+        if validate.count(self.workers, "workers") > 1 and self.cluster is not None:
+            raise ArgumentError(
+                "give --workers or --cluster, not both: a cluster has its own workers"
+            )
+        if self.cluster is not None:
+            return Cluster(self.cluster)
+        return InProcess() if self.workers == 1 else Local(self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +102,22 @@ class Settings:
     """Options that only some methods take.
 
     Args:
-        sigma: noise level of smoothing, in input units (default: what the model was trained for).
-        n: noise samples per input that bound the class probability.
+        sigma: Gaussian noise of smoothing, in input units (default: what the model was trained for).
+        noise: another noise than Gaussian, as name:number; `certus methods` lists them.
+        rule: how smoothing samples, as name or name:number; `certus methods` lists them.
+        n: most noise samples per input that bound the class probability.
         n0: noise samples per input that choose the class.
         alpha: chance that a statistical certificate is wrong, per input.
+        shared: smoothing draws the same noise for all inputs of a block, which is faster.
+        quantised: the adversary is bound to 8-bit values, as some noises' proofs need.
         timeout: seconds per input for milp, in all for each block of auto.
     """
 
     sigma: float | None = None
+    noise: str | None = None
+    rule: str = "fixed"
+    shared: bool = False
+    quantised: bool = False
     n: int = 10_000
     n0: int = 100
     alpha: float = 1e-3
@@ -102,11 +126,29 @@ class Settings:
     def build(self, method: str, model: Loaded, seed: int) -> Certifier:
         """The certifier of this name with the options that it takes."""
         if method == "smoothing":
-            noise = Gaussian(self.sigma if self.sigma is not None else model.sigma)
-            return certifier(method, noise=noise, n=self.n, n0=self.n0, alpha=self.alpha, seed=seed)
+            return certifier(
+                method,
+                noise=self._noise(model),
+                rule=rule_named(self.rule, self.n0, self.n),
+                n=self.n,
+                n0=self.n0,
+                alpha=self.alpha,
+                seed=seed,
+                shared=self.shared,
+                quantised=self.quantised,
+            )
         if method in ("milp", "auto"):
             return certifier(method, timeout=self.timeout)
         return certifier(method)
+
+    def _noise(self, model: Loaded) -> Noise | Derandomized:
+        if self.noise is None:
+            return Gaussian(self.sigma if self.sigma is not None else model.sigma)
+        if self.sigma is not None:
+            raise ArgumentError(
+                "give --sigma or --noise, not both: sigma is that of Gaussian noise"
+            )
+        return noise_named(self.noise, tuple(model.card.shape))
 
 
 def known_methods(text: str) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 import certus
 from certus.attacks import PGD
 from certus.cli.models import Loaded
+from certus.cli.progress import say
 from certus.report import GalleryItem, report_data, write_report
 from certus.threats import NORMS
 from certus.zoo import Dataset
@@ -28,7 +29,7 @@ def report(
     headline: Mapping[str, float] | None = None,
     title: str = "Certified robustness",
 ) -> Path:
-    """Write report.html from rows and runs."""
+    """Write report.html from rows and runs; what its reader must see is also said here."""
     facts = {
         "certus": certus.__version__,
         "torch": torch.__version__,
@@ -39,6 +40,8 @@ def report(
     data = report_data(
         rows, runs, title=title, headline=headline, gallery=gallery, reproducibility=facts
     )
+    for note in data.notes:
+        say(f"warning: {note}")
     return write_report(path, data)
 
 

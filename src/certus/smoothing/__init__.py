@@ -1,7 +1,12 @@
-"""Randomized smoothing: noise, exact binomial statistics, the smoothed classifier."""
+"""Randomized smoothing: noise, exact binomial statistics, rules, the smoothed classifier."""
 
+from certus.smoothing.derandomized import Derandomized as Derandomized
+from certus.smoothing.double_masking import DoubleMasking as DoubleMasking
+from certus.smoothing.double_sampling import DoubleSampling as DoubleSampling
 from certus.smoothing.noise import Gaussian as Gaussian
 from certus.smoothing.noise import Noise as Noise
+from certus.smoothing.rules import Fixed as Fixed
+from certus.smoothing.rules import Rule as Rule
 from certus.smoothing.smoothed import Smoothed as Smoothed
 from certus.smoothing.statistics import accuracy_interval as accuracy_interval
 from certus.smoothing.statistics import agreement_p_value as agreement_p_value

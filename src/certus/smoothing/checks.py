@@ -60,7 +60,6 @@ def refuse_training(module: object) -> None:
             raise ModelError(f"{where} is in training mode; call module.eval() first")
 
 
-@torch.inference_mode()
 def refuse_unrepeatable(
     module: Callable[[Tensor], Tensor],
     noise: Noise | Derandomized,
@@ -68,22 +67,38 @@ def refuse_unrepeatable(
     x: Tensor,
     generator: torch.Generator,
 ) -> None:
-    """Two calls on the same noisy rows must agree, and no row's logits may depend on other rows."""
+    """`steady` for a classifier."""
+    steady(lambda rows: checked(module(rows), len(rows), num_classes), noise, x, generator)
+
+
+@torch.inference_mode()
+def steady(
+    answer: Callable[[Tensor], Tensor],
+    noise: Noise | Derandomized,
+    x: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Answers to a few noisy rows of the first input, once they are known to be repeatable.
+
+    ModelError where two calls on the same rows differ, or a row's answer depends on other rows. answer
+    checks what it returns by itself.
+    """
     rows = _probe(noise, x, generator)
-    first, second = (checked(module(rows.clone()), len(rows), num_classes) for _ in range(2))
+    first, second = (answer(rows.clone()) for _ in range(2))
     if not torch.equal(first, second):
         raise ModelError(
             "the module is not deterministic: two calls on the same input differ; turn off "
             "dropout and other randomness inside it"
         )
     few = min(3, len(rows))
-    alone = checked(module(rows[:few].flip(0)), few, num_classes).flip(0)
+    alone = answer(rows[:few].flip(0)).flip(0)
     room = torch.finfo(first.dtype).eps ** 0.5 * (1 + first.abs().max())
     if bool(((alone - first[:few]).abs() > room).any()):
         raise ModelError(
             "the module's answer for an input depends on the rest of the batch (batch "
             "statistics?); a certificate needs each row treated by itself"
         )
+    return first
 
 
 def _probe(noise: Noise | Derandomized, x: Tensor, generator: torch.Generator) -> Tensor:

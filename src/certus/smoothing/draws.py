@@ -12,7 +12,7 @@ BLOCK = 64
 """Samples that are drawn from one seed: any range of a stream is made of whole blocks and parts of two."""
 
 # Streams of noise that must stay apart.
-SELECT, ESTIMATE, PREDICT, ATTACK = 1, 2, 3, 4
+SELECT, ESTIMATE, PREDICT, ATTACK, SECOND_LAW = 1, 2, 3, 4, 6
 
 _WORD = 2**32  # torch's generator on the CPU takes no more than the low 32 bits of a seed
 _STAGES = 16

@@ -1,9 +1,11 @@
-"""Engine: counts the classes of noisy copies, as fast as the network answers."""
+"""Engine: noisy copies through a module, as fast as the network answers, and counts of its classes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +50,29 @@ class Piece:
             start = stop
 
 
-class Engine:
+class Span(NamedTuple):
+    """Rows that lie one after the other: samples start, start + 1, ... of input b."""
+
+    b: int
+    start: int
+    size: int
+
+
+class Sink(ABC):
+    """What is kept of the module's answers; one thread at a time writes to it."""
+
+    @abstractmethod
+    def take(self, answers: object, owner: Tensor, spans: Sequence[Span]) -> None:
+        """Answers of one call of the module, to be checked; owner [rows] is the input of each row.
+
+        spans tell the same rows in the same order by their sample numbers.
+        """
+
+
+S = TypeVar("S", bound=Sink)
+
+
+class Evaluator:
     """Noisy copies of inputs x [B, *shape] through a module, `batch` rows at most in a call.
 
     On the CPU every thread of torch works by itself: it draws, adds and evaluates its own pieces with
@@ -61,12 +85,11 @@ class Engine:
         self,
         module: Callable[[Tensor], Tensor],
         noise: Noise | Derandomized,
-        num_classes: int,
         x: Tensor,
         batch: int,
         response: Response | None = None,
     ) -> None:
-        self.noise, self.num_classes, self.x, self.batch = noise, num_classes, x, batch
+        self.noise, self.x, self.batch = noise, x, batch
         self.response = response
         self.answer: Callable[[Tensor], Tensor] = response or module
         wide = torch.promote_types(x.dtype, torch.float32)  # half precision would coarsen the draws
@@ -82,8 +105,8 @@ class Engine:
             initargs=(1 if alone else self._threads,),
         )
 
-    def __enter__(self) -> "Engine":
-        """The engine itself."""
+    def __enter__(self) -> Self:
+        """The evaluator itself."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -91,15 +114,19 @@ class Engine:
         self._pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(self._threads)
 
-    def tally(
-        self, pieces: Iterable[Piece], report: Callable[[int], None] = lambda rows: None
-    ) -> Tensor:
-        """How often each class wins for each input in these pieces: int64 [B, K].
+    def run(
+        self,
+        pieces: Iterable[Piece],
+        sink: Callable[[], S],
+        report: Callable[[int], None] = lambda rows: None,
+    ) -> list[S]:
+        """Evaluate these pieces; what each thread's sink has kept.
 
+        sink is asked once by each thread, which may be given the same one where writes do not meet.
         report is called from this thread with the rows done so far.
         """
         queue = _Queue(self._loads(pieces))
-        workers = [self._pool.submit(self._work, queue) for _ in range(self._workers)]
+        workers = [self._pool.submit(self._work, queue, sink()) for _ in range(self._workers)]
         try:
             while wait(workers, timeout=_TICK, return_when=FIRST_EXCEPTION).not_done:
                 report(queue.done)
@@ -108,9 +135,9 @@ class Engine:
         finally:
             queue.close()  # after an error or an interrupt the others stop at their next piece
             wait(workers)
-        total = torch.stack([worker.result() for worker in workers]).sum(0)
+        kept = [worker.result() for worker in workers]
         report(queue.done)
-        return total.view(len(self.x), self.num_classes)
+        return kept
 
     def _loads(self, pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         """Pieces cut to `batch` samples of GROUP inputs, and put together to about `batch` rows."""
@@ -126,10 +153,10 @@ class Engine:
             yield load
 
     @torch.inference_mode()
-    def _work(self, queue: "_Queue") -> Tensor:
+    def _work(self, queue: "_Queue", sink: S) -> S:
         """One thread's share of the loads."""
         desk = self._desks.pop() if self._desks else _Desk(self)
-        desk.counts = torch.zeros(len(self.x) * self.num_classes, dtype=torch.int64)
+        desk.sink = sink
         while (load := queue.take()) is not None:
             rows = sum(piece.rows for piece in load)
             for piece in load:
@@ -137,7 +164,47 @@ class Engine:
             desk.flush()
             queue.finished(rows)
         self._desks.append(desk)
-        return desk.counts
+        return sink
+
+
+class Engine(Evaluator):
+    """An evaluator of classifiers, whose answers are counted."""
+
+    def __init__(
+        self,
+        module: Callable[[Tensor], Tensor],
+        noise: Noise | Derandomized,
+        num_classes: int,
+        x: Tensor,
+        batch: int,
+        response: Response | None = None,
+    ) -> None:
+        super().__init__(module, noise, x, batch, response)
+        self.num_classes = num_classes
+
+    def tally(
+        self, pieces: Iterable[Piece], report: Callable[[int], None] = lambda rows: None
+    ) -> Tensor:
+        """How often each class wins for each input in these pieces: int64 [B, K].
+
+        report is called from this thread with the rows done so far.
+        """
+        kept = self.run(pieces, lambda: Counter(len(self.x), self.num_classes), report)
+        total = torch.stack([counter.counts for counter in kept]).sum(0)
+        return total.view(len(self.x), self.num_classes)
+
+
+class Counter(Sink):
+    """How often each class wins: counts [B * K] int64."""
+
+    def __init__(self, inputs: int, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.counts = torch.zeros(inputs * num_classes, dtype=torch.int64)
+
+    def take(self, answers: object, owner: Tensor, spans: Sequence[Span]) -> None:
+        """Count the largest logits."""
+        winner = checked(answers, len(owner), self.num_classes).argmax(1).cpu()
+        self.counts += torch.bincount(owner * self.num_classes + winner, minlength=len(self.counts))
 
 
 class _Queue:
@@ -164,7 +231,9 @@ class _Queue:
 class _Desk:
     """The buffers of one thread, written again and again: fresh ones would cost page faults."""
 
-    def __init__(self, engine: Engine) -> None:
+    sink: Sink
+
+    def __init__(self, engine: Evaluator) -> None:
         self._engine = engine
         shape, noise, response = tuple(engine.x.shape[1:]), engine.noise, engine.response
         rows = noise.rows_shape(shape) if response is None else response.shape
@@ -172,9 +241,9 @@ class _Desk:
         self._rows = torch.empty((engine.batch, *rows), dtype=engine.local.dtype)
         self._draws = torch.empty((engine.batch, *drawn), dtype=engine.local.dtype)
         self._owner = torch.empty(engine.batch, dtype=torch.int64)
+        self._spans: list[Span] = []
         self._used = 0
         self._generator = torch.Generator()
-        self.counts = torch.empty(0)
 
     def add(self, piece: Piece) -> None:
         """Noisy copies of a piece, evaluated whenever the buffer is full."""
@@ -185,6 +254,7 @@ class _Desk:
             rows = self._rows[self._used : self._used + size]
             self._write(piece, b, draws, rows)
             self._owner[self._used : self._used + size] = b
+            self._spans.append(Span(b, piece.start, size))
             self._used += size
 
     def _prepared(self, piece: Piece) -> Tensor | None:
@@ -213,19 +283,17 @@ class _Desk:
             torch.add(draws, x, out=rows)
 
     def flush(self) -> None:
-        """Evaluate and count what the buffer holds."""
+        """Evaluate what the buffer holds."""
         if not self._used:
             return
         engine = self._engine
         rows, owner = self._rows[: self._used].to(engine.x), self._owner[: self._used]
-        winner = checked(engine.answer(rows), self._used, engine.num_classes).argmax(1).cpu()
-        self.counts += torch.bincount(
-            owner * engine.num_classes + winner, minlength=len(self.counts)
-        )
+        self.sink.take(engine.answer(rows), owner, self._spans)
+        self._spans.clear()
         self._used = 0
 
 
-def checked(logits: Tensor, rows: int, num_classes: int) -> Tensor:
+def checked(logits: object, rows: int, num_classes: int) -> Tensor:
     """Logits [rows, num_classes] without NaN, or ModelError."""
     found = validate.logits(logits, rows)
     if found.shape[1] != num_classes:

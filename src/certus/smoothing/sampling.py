@@ -37,6 +37,7 @@ class Settled:
             "class": self.chosen,
             "n": self.samples,
             "counts": [int(k) for k in self.counts[-1]],
+            "uniform": self.uniform,
             "probability": float(self.judgement.lower),
             "runner_up": float(self.judgement.upper),
         }

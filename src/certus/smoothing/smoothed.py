@@ -23,7 +23,7 @@ from certus.smoothing.rules import Fixed, Rule
 from certus.smoothing.sampling import Settled, estimate, merged
 from certus.smoothing.statistics import agreement_p_value
 
-_COIN = 5  # key of the one uniform draw of an input, apart from all streams of noise
+COIN = 5  # key of the one uniform draw of an input, apart from all streams of noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +263,7 @@ class Smoothed:
 
     def _coin(self, key: int) -> float:
         """A uniform number from [0, 1) that only this input's randomized bound uses."""
-        return derive(self.seed, key, _COIN) / 2.0**63
+        return derive(self.seed, key, COIN) / 2.0**63
 
     def _ready(self, x: Tensor, ids: Sequence[int] | None) -> tuple[Tensor, list[int]]:
         """Inputs as the module takes them, and the keys of their noise, after all checks."""

@@ -1,4 +1,4 @@
-"""Derandomized smoothing: every one of finitely many noisy copies is evaluated, so nothing is left to chance."""
+"""Derandomized smoothing: all of finitely many noisy copies are evaluated, nothing is left to chance."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar

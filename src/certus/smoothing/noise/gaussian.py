@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
-from certus.core import validate
+from certus.core import ArgumentError, validate
 from certus.smoothing.noise.base import Noise
+from certus.smoothing.noise.rounding import normal_gap
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Gaussian(Noise):
 
     def __post_init__(self) -> None:
         """Refuse a sigma that is not a finite number above zero."""
+        if callable(self.sigma):
+            raise ArgumentError(
+                "sigma must be one number for all inputs: where it depends on the input, points of the "
+                "ball have other noise and this radius is false (Sukenik et al. 2022)"
+            )
         validate.positive(self.sigma, "sigma")
 
     def fill(self, out: Tensor, generator: torch.Generator) -> None:
@@ -33,5 +38,5 @@ class Gaussian(Noise):
         out.normal_(0.0, self.sigma, generator=generator)
 
     def proven(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        """Half of sigma times the difference of the normal quantiles."""
-        return self.sigma / 2 * (ndtri(lower) - ndtri(upper))
+        """Half of sigma times the difference of the normal quantiles, rounded down."""
+        return self.sigma * normal_gap(lower, upper)

@@ -4,11 +4,10 @@ import numpy as np
 from scipy.special import betainc, betaincinv
 
 from certus.core import ArgumentError, validate
+from certus.smoothing.statistics.counts import Counts, binomial, integers
 
 # The quantile routine is accurate to about 1e-14 relative; bounds give way by more than that.
 SLACK = 1e-12
-
-Counts = int | np.ndarray
 
 
 def lower_bound(k: Counts, n: Counts, alpha: float) -> np.ndarray:
@@ -20,7 +19,7 @@ def lower_bound(k: Counts, n: Counts, alpha: float) -> np.ndarray:
     Clopper and Pearson 1934: the alpha quantile of Beta(k, n - k + 1).
     Raises ArgumentError unless 0 <= k <= n, n >= 1 and 0 < alpha < 1.
     """
-    hits, trials = _counts(k, n)
+    hits, trials = binomial(k, n)
     validate.probability(alpha, "alpha")
     some = np.maximum(hits, 1)
     return np.where(hits == 0, 0.0, betaincinv(some, trials - some + 1, alpha) * (1 - SLACK))
@@ -31,7 +30,7 @@ def upper_bound(k: Counts, n: Counts, alpha: float) -> np.ndarray:
 
     One minus the lower bound of the failures; 1 where k = n. Arguments as for `lower_bound`.
     """
-    hits, trials = _counts(k, n)
+    hits, trials = binomial(k, n)
     above = np.nextafter(1.0 - lower_bound(trials - hits, trials, alpha), 2.0)
     return np.minimum(1.0, above)
 
@@ -52,24 +51,10 @@ def agreement_p_value(top: Counts, second: Counts) -> np.ndarray:
     returns the top class where this is at most alpha (Cohen et al. 2019, section 3.2.2, after
     Hung and Fithian 2019). Raises ArgumentError for negative counts.
     """
-    one, other = np.broadcast_arrays(_integers(top, "top"), _integers(second, "second"))
+    one, other = np.broadcast_arrays(integers(top, "top"), integers(second, "second"))
     if (one < 0).any() or (other < 0).any():
         raise ArgumentError("counts must be >= 0")
     most, least = np.maximum(np.maximum(one, other), 1), np.minimum(one, other)
     # P(X >= most) for X ~ Binomial(most + least, 1/2), as a regularised incomplete beta function.
     tail = betainc(most, least + 1, 0.5)
     return np.where(one == other, 1.0, np.minimum(1.0, 2.0 * tail * (1 + SLACK)))
-
-
-def _counts(k: Counts, n: Counts) -> tuple[np.ndarray, np.ndarray]:
-    hits, trials = np.broadcast_arrays(_integers(k, "k"), _integers(n, "n"))
-    if (trials < 1).any() or (hits < 0).any() or (hits > trials).any():
-        raise ArgumentError("a binomial count needs n >= 1 and 0 <= k <= n")
-    return hits, trials
-
-
-def _integers(value: Counts, name: str) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu":
-        raise ArgumentError(f"{name} must be an integer or an integer array, got {array.dtype}")
-    return array.astype(np.int64)

@@ -1,0 +1,55 @@
+"""Conversion of radii: a ball of one norm that lies within a ball of another."""
+
+import math
+
+import numpy as np
+
+from certus.core import ArgumentError, validate
+
+Radius = float | np.ndarray
+
+# |d|_source <= size ** exponent * |d|_target, with equality for the worst d (Hoelder's inequality).
+_EXPONENT = {
+    ("l1", "l1"): 0.0,
+    ("l2", "l2"): 0.0,
+    ("linf", "linf"): 0.0,
+    ("l2", "l1"): 0.0,
+    ("linf", "l1"): 0.0,
+    ("linf", "l2"): 0.0,
+    ("l1", "l2"): 0.5,
+    ("l2", "linf"): 0.5,
+    ("l1", "linf"): 1.0,
+    ("l0-pixels", "l0"): 0.0,  # so many values lie in at most so many pixels
+}
+
+
+def convertible(source: str, target: str) -> bool:
+    """Whether a radius in the norm `source` says anything about the norm `target`."""
+    return source == target or (source, target) in _EXPONENT
+
+
+def converted(radius: Radius, source: str, target: str, size: int) -> np.ndarray:
+    """The radius in the norm `target` that a certificate of this radius in `source` includes, float64.
+
+    size is the number of values that an adversary may change: all of an input, as a rule. The largest
+    such radius, rounded down: radius / size ** e with e = 1/2 from "l2" to "linf" and from "l1" to
+    "l2", 1 from "l1" to "linf", 0 towards a larger norm. Radii of a norm in itself stay as they are.
+    Raises ArgumentError for a pair that allows no conversion ("l0" bounds no other of them without
+    limits on the values, nor is it bounded by one), a negative or NaN radius and size < 1.
+    """
+    validate.count(size, "size")
+    if not convertible(source, target):
+        raise ArgumentError(
+            f"a radius in {source} certifies nothing in {target}: choose a noise whose norm is "
+            f"{target}, or one of l1, l2 and linf for both"
+        )
+    found = np.asarray(radius, dtype=np.float64)
+    if not (found >= 0).all():
+        raise ArgumentError("a radius must be a number >= 0")
+    exponent = _EXPONENT.get((source, target), 0.0)
+    if exponent == 0.0 or size == 1:
+        return found
+    factor = math.sqrt(size) if exponent == 0.5 else float(size)
+    # The root and the quotient are each off by half a unit in the last place.
+    down = np.nextafter(np.nextafter(found / factor, 0.0), 0.0)
+    return np.where(np.isfinite(found), down, found)

@@ -1,0 +1,96 @@
+"""Certificates of smoothed classifiers behind the sealed call: norms, grids, rules, evidence."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import certus
+from certus.certifiers import certifier
+from certus.core import ArgumentError, Reason, UnsupportedError
+from certus.smoothing import Gaussian
+from certus.smoothing.derandomized import Columns, Splitting
+from certus.smoothing.noise import Ablation, Flips, Laplace, PixelAblation, Uniform
+from certus.smoothing.rules import AtRadius
+from certus.threats import L0, Patch
+
+X = torch.full((4, 1, 4, 4), 0.5)
+Y = torch.tensor([1, 1, 0, 1])
+
+
+class Bright(nn.Module):
+    """Class 1 where the values add up to more than `bar`."""
+
+    def __init__(self, bar: float) -> None:
+        super().__init__()
+        self.sum = nn.Linear(16, 2)
+        with torch.no_grad():
+            self.sum.weight.copy_(torch.stack([-torch.ones(16), torch.ones(16)]))
+            self.sum.bias.copy_(torch.tensor([bar, -bar]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.sum(x.flatten(1))
+
+
+@pytest.fixture
+def graph() -> certus.Graph:
+    return certus.trace(Bright(4.0).eval(), X)  # at distance 1 from X in L2, 4 in L1
+
+
+CASES = {
+    "gaussian": (Gaussian(0.5), certus.L2(0.3), 1.0),
+    "gaussian in linf": (Gaussian(0.5), certus.Linf(0.1), 0.25),
+    "laplace": (Laplace(0.5), certus.L1(0.5), 4.0),
+    "uniform": (Uniform(0.8), certus.L1(0.5), 4.0),
+    "splitting": (Splitting(6, 10), certus.L1(0.1), 4.0),
+    "ablation": (Ablation(4, 16, 1.0), L0(1), 16.0),
+    "pixel ablation of values": (PixelAblation(4, 16, 1.0), L0(1), 16.0),
+    "flips": (Flips(0.9, 16, 2), L0(1), 16.0),
+    "columns": (Columns(1, 1.0), Patch(1), 4.0),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_noise_answers_its_threat(graph, name):
+    noise, threat, most = CASES[name]
+    x = X if name != "splitting" else (X * 10).round() / 10
+    quantised = name in ("splitting", "flips")
+    method = certifier("smoothing", noise=noise, n=2000, quantised=quantised)
+    found = method(graph, x, Y, threat)
+    assert found.certified.tolist() == [True, True, False, True]
+    assert found.reason[2] is Reason.WRONG_CLASS
+    assert found.radius[2] == 0
+    assert float(threat.radius(x)[0]) <= float(found.radius[0]) <= most
+    assert found.confidence == (1.0 if name in ("splitting", "columns") else 0.999)
+    assert found.evidence[0]["noise"] == repr(noise)
+    assert sum(found.evidence[2]["counts"]) == found.evidence[2]["n"]
+
+
+def test_threats_that_are_too_large_or_of_another_kind(graph):
+    method = certifier("smoothing", noise=Uniform(0.8), n=2000)
+    assert not method(graph, X, Y, certus.L1(2.0)).certified.any()
+    for threat in (L0(1), Patch(1), certus.Box(X - 0.1, X + 0.1)):
+        with pytest.raises(UnsupportedError, match="certifies l1"):
+            method(graph, X, Y, threat)
+
+
+@pytest.mark.parametrize("noise", [Splitting(6, 10), Flips(0.9, 16, 2)])
+def test_a_proof_about_the_grid_is_not_taken_for_more(noise):
+    with pytest.raises(ArgumentError, match="off its grid"):
+        certifier("smoothing", noise=noise)
+
+
+def test_a_rule_stops_early_and_says_so(graph):
+    rule = AtRadius(radius=0.25, n0=50, n=50_000)
+    found = certifier("smoothing", noise=Gaussian(0.5), rule=rule)(graph, X, Y, certus.L2(0.2))
+    assert found.certified.tolist() == [True, True, False, True]
+    assert all(record["n"] < 1000 for record in found.evidence)
+    assert found.evidence[0]["rule"] == repr(rule)
+    assert (found.radius[[0, 1, 3]] >= 0.25).all()
+
+
+def test_shared_draws_use_the_graph(graph):
+    own = certifier("smoothing", noise=Gaussian(0.5), n=500)(graph, X, Y, certus.L2(0.2))
+    shared = certifier("smoothing", noise=Gaussian(0.5), n=500, shared=True)
+    found = shared(graph, X, Y, certus.L2(0.2))
+    assert len({tuple(record["counts"]) for record in found.evidence}) == 1
+    assert len({tuple(record["counts"]) for record in own.evidence}) > 1
