@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import certus
 from certus.smoothing import Gaussian, Smoothed
 from certus.smoothing.draws import BLOCK, Stream
-from certus.smoothing.engine import Piece
+from certus.smoothing.engine import Engine, Piece
 from certus.smoothing.response import response
 from certus.smoothing.rules import Judgement, Path, Rule
 
@@ -148,3 +148,88 @@ def test_an_error_in_a_thread_ends_the_call_and_leaves_torch_as_it_was():
     with pytest.raises(RuntimeError, match="no such kernel"):
         Smoothed(Broken().eval(), Gaussian(1.0), 3).counts(inputs(), 100_000)
     assert torch.get_num_threads() == held
+
+
+class Keeps(nn.Module):
+    """Class 1 where the mean of a row is above 1/2, found by way of an attribute."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.wide = nn.Linear(784, 256)  # time in which another thread may write
+        self.how, self.held = how, {}
+        if how == "hook":
+            self.wide.register_forward_hook(lambda part, rows, _: self.held.update(mean=rows[0]))
+
+    def forward(self, z: Tensor) -> Tensor:
+        flat = z.flatten(1)
+        if self.how == "attribute":
+            self.mean = flat
+        elif self.how == "dict":
+            self.held["mean"] = flat
+        self.wide(flat)
+        mean = (self.mean if self.how == "attribute" else self.held["mean"]).mean(1)
+        return torch.stack([1 - mean, mean], 1)
+
+
+@pytest.mark.parametrize("how", ["attribute", "dict", "hook"])
+def test_threads_do_not_mix_up_what_a_module_keeps(how):
+    held = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        g = Smoothed(Keeps(how).eval(), Gaussian(0.1), 2, batch=64)
+        found = g.counts(torch.stack([torch.zeros(784), torch.ones(784)]), 20_000)
+    finally:
+        torch.set_num_threads(held)
+    assert found.tolist() == [[20_000, 0], [0, 20_000]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_shares_draws_without_a_response(dtype):
+    module, x = mlp().to(dtype), inputs(3).to(dtype)
+    found = Smoothed(certus.trace(module, x), Gaussian(0.7), 3, shared=True).counts(x, 300)
+    assert torch.equal(found, Smoothed(module, Gaussian(0.7), 3, shared=True).counts(x, 300))
+
+
+def test_the_response_of_a_layer_without_parameters():
+    module = nn.Sequential(nn.AvgPool2d(2, 1), nn.Flatten(), nn.ReLU()).eval()
+    x = inputs(3).float()
+    found = Smoothed(certus.trace(module, x), Gaussian(0.7), 6, shared=True).counts(x, 300)
+    assert torch.equal(found, Smoothed(module, Gaussian(0.7), 6, shared=True).counts(x, 300))
+
+
+def test_a_thread_that_finds_no_buffers_left_makes_its_own():
+    class Taken(list):
+        def __len__(self) -> int:
+            return 1  # as seen before another thread took it
+
+    x = inputs(2)
+    with Engine(mlp(), Gaussian(1.0), 3, x, 64) as engine:
+        engine._desks = Taken()
+        pieces = [Piece(Stream.of(Gaussian(1.0), 0, b, 2), 0, 100, (b,)) for b in range(2)]
+        assert engine.tally(pieces).sum(1).tolist() == [100, 100]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_laid_out_for_convolutions_and_keep_their_values(channels):
+    torch.manual_seed(2)
+    x = torch.rand(3, channels, 6, 5)
+    strides = set()
+
+    class Sees(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Flatten())
+            self.last = nn.Linear(48, 3)
+
+        def forward(self, z: Tensor) -> Tensor:
+            strides.add(z.stride())
+            return self.last(self.inner(z))
+
+    model = Sees().eval()
+    found = Smoothed(model, Gaussian(0.5), 3, batch=100).counts(x, 300)
+    assert (30 * channels, 1, 5 * channels, channels) in strides
+    for b in range(3):
+        draws = torch.empty(300, channels, 6, 5)
+        Stream.of(Gaussian(0.5), 0, b, 3).fill(draws, 0, torch.Generator())
+        winners = model(x[b] + draws).argmax(1)
+        assert torch.equal(torch.bincount(winners, minlength=3), found[b])

@@ -8,7 +8,7 @@ from torch import nn
 
 from certus.bounding import IBP, crown_ibp
 from certus.core import ArgumentError
-from certus.graph import trace
+from certus.graph import batchnorm, trace
 from certus.graph.affine import BatchNorm
 from certus.graph.batchnorm import with_batch_statistics
 from certus.threats import Linf
@@ -118,3 +118,18 @@ def test_statistics_are_of_the_batch_alone(x):
 def test_refusals(x, size, momentum, word):
     with pytest.raises(ArgumentError, match=word):
         with_batch_statistics(trace(network(), x[:1]), x[:size], momentum)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 2, 2)])
+def test_the_gradient_of_the_statistics_is_the_slope(shape):
+    """Mean and variance each, first and second derivative; their values are torch's."""
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    dims = [d for d in range(len(shape)) if d != 1]
+
+    def moments(x):
+        return batchnorm._Moments.apply(x, dims)
+
+    variance, mean = torch.var_mean(x, dims, correction=0)
+    torch.testing.assert_close(moments(x), (mean, variance))
+    assert torch.autograd.gradcheck(moments, x.requires_grad_())
+    assert torch.autograd.gradgradcheck(moments, x)

@@ -25,6 +25,7 @@ from certus.training import (
     train_recipe,
 )
 from certus.training.recipe import find_recipe
+from certus.zoo import build_net
 
 PLAN = Plan(epochs=3, batch=32, rate=Constant(3e-3))
 ROBUST = replace(
@@ -169,9 +170,10 @@ def test_interval_weights_have_the_deviation_of_the_paper():
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_trains(digits, name):
-    module = network()
-    history = train_recipe(module, *digits, name, epochs=10)
-    assert history.epochs[-1].accuracy > 0.25
+    module = build_net("dncnn", (1, 8, 8), 10) if name == "denoiser" else network()
+    history = train_recipe(module, *digits, name, epochs=30 if name == "stability" else 10)
+    last = history.epochs[-1]
+    assert last.accuracy > 0.25 or (name == "denoiser" and last.loss < 0.04)
     assert RECIPES[name].about and find_recipe(RECIPES[name]) is RECIPES[name]
 
 

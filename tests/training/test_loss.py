@@ -10,14 +10,15 @@ from torch.nn.functional import cross_entropy
 from certus.bounding import IBP, margin_rows
 from certus.core import ArgumentError
 from certus.graph import trace
+from certus.smoothing import Gaussian
 from certus.threats import L1, L2, Linf
 from certus.training import (
     Adversarial,
     CrownIBPLoss,
-    GaussianAugmentation,
     IBPLoss,
     LipschitzLoss,
     Moment,
+    NoiseAugmentation,
     Standard,
 )
 
@@ -149,15 +150,15 @@ def test_lipschitz_loss_is_above_the_loss_of_every_point(x, y):
 
 def test_gaussian_view_adds_noise_of_sigma():
     x = torch.zeros(50, 1000)
-    seen = GaussianAugmentation(sigma=0.5).view(x, moment())
-    again = GaussianAugmentation(sigma=0.5).view(x, moment())
+    seen = NoiseAugmentation(noise=Gaussian(0.5)).view(x, moment())
+    again = NoiseAugmentation(noise=Gaussian(0.5)).view(x, moment())
     assert abs(float(seen.std()) - 0.5) < 0.01
     assert torch.equal(seen, again)
 
 
 @pytest.mark.parametrize(
     "loss",
-    [Standard(), GaussianAugmentation(sigma=0.1), Adversarial(), IBPLoss(), CrownIBPLoss(),
+    [Standard(), NoiseAugmentation(noise=Gaussian(0.1)), Adversarial(), IBPLoss(), CrownIBPLoss(),
      LipschitzLoss(), IBPLoss(threat=L2)],
 )  # fmt: skip
 def test_gradient_flows_to_every_parameter(x, y, loss):
@@ -173,7 +174,7 @@ def test_gradient_flows_to_every_parameter(x, y, loss):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: GaussianAugmentation(sigma=0.0),
+        lambda: NoiseAugmentation(noise=0.5),
         lambda: Adversarial(steps=0),
         lambda: IBPLoss(threat="linf"),
     ],

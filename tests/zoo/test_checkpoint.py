@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from certus.core.errors import ArgumentError, FileError, ModelError
-from certus.zoo import NETS, Card, build_net, load_checkpoint, save_checkpoint
+from certus.zoo import NETS, Card, build_net, load_checkpoint, save_checkpoint, shipped
 
 CASES = [(name, (1, 8, 8)) for name in NETS] + [("mlp", (30,)), ("lipschitz-mlp", (1, 28, 28))]
 
@@ -27,7 +27,8 @@ def trained(card: Card) -> nn.Sequential:
     net = build_net(card.net, card.shape, card.classes, card.seed, card.mean, card.std)
     x, y = inputs(card.shape), torch.arange(6) % card.classes
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    nn.functional.cross_entropy(net(x), y).backward()
+    answers = net(x).flatten(1)  # of a denoiser: the first values of its images
+    nn.functional.cross_entropy(answers, y).backward()
     optimizer.step()
     return net
 
@@ -194,6 +195,21 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
     with pytest.raises(ModelError, match="NaN or infinite"):
         save_checkpoint(tmp_path / "new", net, Card(net="mlp-small", shape=(30,), classes=2))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_what_comes_with_the_library_loads_by_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net, card = load_checkpoint(name)
+    data, design, recipe, sigma = name.split("-")
+    assert (card.data, card.net) == (data, design)
+    assert (card.recipe["name"], card.recipe["sigma"]) == (recipe, float(sigma))
+    assert not net.training and net(inputs(card.shape)).shape == (6, card.classes)
+    (tmp_path / name).mkdir()
+    with pytest.raises(FileError, match="cannot be read"):
+        load_checkpoint(name)  # a folder of that name comes first
 
 
 def test_missing_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ CASES = [
     (name, shape)
     for name in NETS
     for shape in SHAPES.values()
-    if len(shape) == 3 or name[:3] != "cnn"
+    if len(shape) == 3 or not NETS[name].images
 ]
 
 
@@ -25,7 +25,7 @@ def test_builds_and_evaluates(name: str, shape: tuple[int, ...]) -> None:
     net = build_net(name, shape, 4).eval()
     logits = net(draws(shape))
     assert type(net) is nn.Sequential
-    assert logits.shape == (5, 4)
+    assert logits.shape == ((5, *shape) if name == "dncnn" else (5, 4))
     assert bool(torch.isfinite(logits).all())
     assert float(logits.detach().std(0).max()) > 0
 
@@ -51,6 +51,26 @@ def test_cnn_small_is_cnn_a_on_mnist() -> None:
     small = build_net("cnn-small", (1, 8, 8), 10)
     assert [small[i].kernel_size for i in (0, 2)] == [(3, 3), (3, 3)]
     assert small[5].in_features == 32 * 2 * 2
+
+
+def test_lenet_is_that_of_macer_and_consistency_on_mnist() -> None:
+    net = build_net("lenet", (1, 28, 28), 10)
+    shapes = [tuple(p.shape) for name, p in net.named_parameters() if name.endswith("weight")]
+    assert shapes == [(20, 1, 5, 5), (50, 20, 5, 5), (500, 800), (10, 500)]
+    x = draws((1, 28, 28))
+    hidden = x
+    for conv in (net[0], net[3]):
+        hidden = nn.functional.max_pool2d(conv(hidden).relu(), 2)
+    expected = net[9](net[7](hidden.flatten(1)).relu())
+    torch.testing.assert_close(net(x), expected)
+
+
+def test_a_denoiser_that_predicts_no_noise_is_the_identity() -> None:
+    net = build_net("dncnn", (3, 8, 8), 10)
+    last = net[0][-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    assert torch.equal(net(draws((3, 8, 8))), draws((3, 8, 8)))
 
 
 def test_widths() -> None:

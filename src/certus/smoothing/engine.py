@@ -16,6 +16,7 @@ from certus.smoothing.derandomized import Derandomized
 from certus.smoothing.draws import BLOCK, Stream
 from certus.smoothing.noise import Noise
 from certus.smoothing.response import Response
+from certus.smoothing.state import keeps_state
 
 GROUP = 32  # inputs for which one thread draws the samples that they share
 _TICK = 0.2  # seconds between two reports of progress
@@ -77,8 +78,9 @@ class Evaluator:
 
     On the CPU every thread of torch works by itself: it draws, adds and evaluates its own pieces with
     single-threaded operations, so that no core waits for another. Which rows share a call depends on
-    the pieces and on `batch`, never on the threads. A callable that is neither nn.Module nor Graph may
-    keep state and is called by one thread at a time. A context manager: leaving it stops the threads.
+    the pieces and on `batch`, never on the threads. What may keep state, a callable that is neither
+    nn.Module nor Graph or an nn.Module that is seen to (`keeps_state`), is called by one thread only.
+    A context manager: leaving it stops the threads.
     """
 
     def __init__(
@@ -98,6 +100,8 @@ class Evaluator:
         self._desks: list[_Desk] = []
         self._threads = torch.get_num_threads()
         alone = isinstance(module, nn.Module | Graph) and x.device.type == "cpu"
+        if alone and self._threads > 1 and isinstance(module, nn.Module):
+            alone = not keeps_state(module, x.new_zeros((1, *noise.rows_shape(tuple(x.shape[1:])))))
         self._workers = self._threads if alone else 1
         self._pool = ThreadPoolExecutor(
             self._workers,
@@ -155,7 +159,10 @@ class Evaluator:
     @torch.inference_mode()
     def _work(self, queue: "_Queue", sink: S) -> S:
         """One thread's share of the loads."""
-        desk = self._desks.pop() if self._desks else _Desk(self)
+        try:
+            desk = self._desks.pop()
+        except IndexError:  # the first run, or another thread was faster
+            desk = _Desk(self)
         desk.sink = sink
         while (load := queue.take()) is not None:
             rows = sum(piece.rows for piece in load)
@@ -238,7 +245,7 @@ class _Desk:
         shape, noise, response = tuple(engine.x.shape[1:]), engine.noise, engine.response
         rows = noise.rows_shape(shape) if response is None else response.shape
         drawn = noise.draw_shape(shape) if isinstance(noise, Noise) else (0,)
-        self._rows = torch.empty((engine.batch, *rows), dtype=engine.local.dtype)
+        self._rows = _laid((engine.batch, *rows), engine.local.dtype)
         self._draws = torch.empty((engine.batch, *drawn), dtype=engine.local.dtype)
         self._owner = torch.empty(engine.batch, dtype=torch.int64)
         self._spans: list[Span] = []
@@ -262,7 +269,8 @@ class _Desk:
         noise, stream = self._engine.noise, piece.stream
         if not isinstance(noise, Noise) or stream is None:
             return None
-        if noise.additive and self._engine.response is None and len(piece.inputs) == 1:
+        alone = len(piece.inputs) == 1 and self._engine.response is None
+        if noise.additive and alone and self._rows.is_contiguous():
             return None  # drawn in place
         draws, response = self._draws[: piece.stop - piece.start], self._engine.response
         stream.fill(draws, piece.start, self._generator)
@@ -291,6 +299,19 @@ class _Desk:
         self.sink.take(engine.answer(rows), owner, self._spans)
         self._spans.clear()
         self._used = 0
+
+
+def _laid(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """An empty buffer for rows; images in single precision have their channels last in memory.
+
+    That is how convolutions on a CPU are fastest, up to 1.8 times, whatever layout the weights have.
+    """
+    if len(shape) != 4 or dtype != torch.float32:
+        return torch.empty(shape, dtype=dtype)
+    count, channels, high, wide = shape
+    return torch.empty((count, high, wide, channels), dtype=dtype).as_strided(
+        shape, (high * wide * channels, 1, wide * channels, channels)
+    )
 
 
 def checked(logits: object, rows: int, num_classes: int) -> Tensor:

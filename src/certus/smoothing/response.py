@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from certus.graph import Graph
@@ -36,8 +37,9 @@ class Response:
     @cached_property
     def _offset(self) -> Tensor:
         """b."""
-        like = next(t for _, t in self.graph.tensors() if t.is_floating_point())
-        return self.of_inputs(like.new_zeros((1, *self.graph.input_shape)))
+        graph = self.graph
+        zero = torch.zeros((1, *graph.input_shape), dtype=graph.dtype, device=graph.device)
+        return self.of_inputs(zero)
 
     def __call__(self, value: Tensor) -> Tensor:
         """The logits, given the value at the cut."""

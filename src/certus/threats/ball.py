@@ -131,7 +131,8 @@ class Ball(Region):
 
     def l2_extent(self, x: Tensor) -> Tensor:
         """Distance of x to the centre plus the largest eps, or to the box's farthest corner."""
-        ball = (x - self._x).flatten(1).norm(dim=1) + self._reach.flatten(1).amax(1)
+        away = (x.double() - self._x.double()).flatten(1).norm(dim=1)
+        ball = rounded(away + self._reach.double().flatten(1).amax(1), x.dtype, up=True)
         return torch.minimum(ball, self._box.l2_extent(x))
 
     def select(self, index: Tensor) -> "Ball":

@@ -68,8 +68,10 @@ class Box(Region):
         return gradient.sign() * (self._upper - self._lower) / 2
 
     def l2_extent(self, x: Tensor) -> Tensor:
-        """Distance to the farthest corner."""
-        return torch.maximum(self._upper - x, x - self._lower).flatten(1).norm(dim=1)
+        """Distance to the farthest corner, in float64 and rounded up: float32 may lose 1e-4 of it."""
+        at, low, high = x.double(), self._lower.double(), self._upper.double()
+        far = torch.maximum(high - at, at - low).flatten(1).norm(dim=1)
+        return rounded(far, x.dtype, up=True)
 
     def select(self, index: Tensor) -> "Box":
         """Some of the boxes."""

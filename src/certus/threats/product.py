@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError
+from certus.threats.box import rounded
 from certus.threats.region import Region
 
 
@@ -71,7 +72,8 @@ class Product(Region):
     def l2_extent(self, x: Tensor) -> Tensor:
         """The root of the sum of squares."""
         parts = zip(self._regions, self._split(x), strict=True)
-        return torch.stack([region.l2_extent(part) for region, part in parts]).norm(dim=0)
+        reach = torch.stack([region.l2_extent(part).double() for region, part in parts])
+        return rounded(reach.norm(dim=0), x.dtype, up=True)
 
     def select(self, index: Tensor) -> "Product":
         """Some of the inputs."""

@@ -98,9 +98,10 @@ class Sparse(Region):
 
     def l2_extent(self, x: Tensor) -> Tensor:
         """Distance of x to the centre plus the k largest distances to a limit."""
-        far = torch.maximum(self._upper - self._x, self._x - self._lower).square()
-        away = self._largest(far.unsqueeze(0))[0].sqrt()
-        return (x - self._x).flatten(1).norm(dim=1) + away
+        clean, low, high = self._x.double(), self._lower.double(), self._upper.double()
+        far = torch.maximum(high - clean, clean - low).square()
+        away = (x.double() - clean).flatten(1).norm(dim=1)
+        return rounded(away + self._largest(far.unsqueeze(0))[0].sqrt(), x.dtype, up=True)
 
     def select(self, index: Tensor) -> "Sparse":
         """Some of the inputs."""

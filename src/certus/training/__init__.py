@@ -1,5 +1,8 @@
 """Training: one loop, losses for certified and empirical robustness, schedules and recipes."""
 
+from certus.training.denoiser import Denoised as Denoised
+from certus.training.denoiser import OneStep as OneStep
+from certus.training.ensemble import Ensemble as Ensemble
 from certus.training.initialise import interval_weights as interval_weights
 from certus.training.loop import Epoch as Epoch
 from certus.training.loop import History as History
@@ -7,13 +10,21 @@ from certus.training.loop import Plan as Plan
 from certus.training.loop import train as train
 from certus.training.loss import Adversarial as Adversarial
 from certus.training.loss import CrownIBPLoss as CrownIBPLoss
-from certus.training.loss import GaussianAugmentation as GaussianAugmentation
 from certus.training.loss import IBPLoss as IBPLoss
 from certus.training.loss import LipschitzLoss as LipschitzLoss
 from certus.training.loss import Loss as Loss
 from certus.training.loss import Moment as Moment
 from certus.training.loss import Standard as Standard
 from certus.training.loss import Value as Value
+from certus.training.noisy import CatRS as CatRS
+from certus.training.noisy import Consistency as Consistency
+from certus.training.noisy import Denoising as Denoising
+from certus.training.noisy import Diffusion as Diffusion
+from certus.training.noisy import Macer as Macer
+from certus.training.noisy import NoiseAugmentation as NoiseAugmentation
+from certus.training.noisy import SmoothAdv as SmoothAdv
+from certus.training.noisy import SmoothMix as SmoothMix
+from certus.training.noisy import Stability as Stability
 from certus.training.recipe import RECIPES as RECIPES
 from certus.training.recipe import Recipe as Recipe
 from certus.training.recipe import find_recipe as find_recipe

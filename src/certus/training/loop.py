@@ -107,8 +107,9 @@ def train(
     module.eval()
     x = inputs(x)
     _check_range(x, plan.clip)
-    graph = trace(module, x[:1])
-    y = labels(y, len(x), graph.output_shape[0])
+    start = Moment(eps=0.0, clip=plan.clip, generator=generator(plan.seed))
+    graph = trace(module, loss.view(x[:1], start)[:1])
+    y = labels(y, len(x), graph.output_shape[0]) if loss.classifies else y
     run = _Run(module, graph, loss, plan, x, y.to(x.device))
     rows: list[Epoch] = []
     key = "" if snapshot is None else run.key()
@@ -141,7 +142,7 @@ class _Run:
         """One pass over the data in the order of (seed, epoch)."""
         start, sums, bounded = time.perf_counter(), torch.zeros(3), True
         for step, index in enumerate(self._batches(epoch)):
-            moment = self._moment(epoch, step)
+            moment = self._moment(epoch, step, self.x[index])
             found = self._step(self.x[index], self.y[index], moment)
             sums += torch.tensor((*found[:2], found[2] or 0.0)) * len(index)
             bounded = bounded and found[2] is not None
@@ -160,7 +161,7 @@ class _Run:
         order = torch.randperm(len(self.x), generator=generator(self.plan.seed, _SHUFFLE, epoch))
         yield from order.to(self.x.device).tensor_split(self.steps)
 
-    def _moment(self, epoch: int, step: int) -> Moment:
+    def _moment(self, epoch: int, step: int, clean: Tensor) -> Moment:
         """The schedules' values at this step; the learning rate goes to the optimiser."""
         plan = self.plan
         now = (epoch + step / self.steps) / plan.epochs
@@ -170,14 +171,17 @@ class _Run:
             eps=plan.eps(now),
             kappa=plan.kappa(now),
             beta=plan.beta(now),
+            time=now,
             clip=plan.clip,
             generator=generator(plan.seed, _DRAWS, epoch, step),
+            clean=clean,
         )
 
     def _step(self, x: Tensor, y: Tensor, moment: Moment) -> tuple[float, float, float | None]:
         """One step; mean loss, accuracy and robust fraction of the batch."""
         self.adam.zero_grad()
         seen = self.loss.view(x, moment)
+        y = y.repeat(len(seen) // len(x))
         graph, logits = with_batch_statistics(self.graph, seen, self.plan.momentum)
         value = self.loss(graph, logits, seen, y, moment)
         total = float(value.total.detach())
@@ -190,7 +194,9 @@ class _Run:
         if not bool(torch.isfinite(length)):
             raise ModelError("a gradient is not finite; use a lower learning rate or eps")
         self.adam.step()
-        right = float((logits.detach().argmax(1) == y).float().mean())
+        right = math.nan
+        if self.loss.classifies:
+            right = float((logits.detach().argmax(1) == y).float().mean())
         robust = None if value.robust is None else float(value.robust.float().mean())
         return total, right, robust
 
@@ -228,5 +234,6 @@ def _check_range(x: Tensor, clip: tuple[float, float]) -> None:
 
 
 def _note(row: Epoch) -> str:
-    note = f"loss {row.loss:.3f}, accuracy {row.accuracy:.1%}"
+    note = f"loss {row.loss:.3f}"
+    note += "" if math.isnan(row.accuracy) else f", accuracy {row.accuracy:.1%}"
     return note if math.isnan(row.robust) else f"{note}, robust {row.robust:.1%} at {row.eps:.3g}"

@@ -1,19 +1,22 @@
 """Losses: what a training minimises on one batch; the loop knows nothing else about a method."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from certus.bounding import IBP, crown_ibp, margin_rows
+from certus.bounding import IBP, margin_rows
 from certus.bounding.backward import lower_bound
 from certus.bounding.base import State
 from certus.core import ArgumentError
 from certus.core.validate import count, positive
 from certus.graph import Graph
 from certus.threats import Linf, NormBall, Region
+from certus.training.pieces import sum_over_inputs
 from certus.training.sensitivity import rates
 
 
@@ -22,14 +25,17 @@ class Moment:
     """Where a training stands at one step.
 
     eps: radius of the threat now. kappa: weight of the clean loss, from 1 down. beta: weight of
-    CROWN against interval bounds. clip: range of valid inputs. generator: all randomness of the step.
+    CROWN against interval bounds. time: fraction of the training that is over. clip: range of valid
+    inputs. generator: all randomness of the step. clean: the batch [B, *shape] before `Loss.view`.
     """
 
     eps: float
     kappa: float = 1.0
     beta: float = 0.0
+    time: float = 1.0
     clip: tuple[float, float] = (0.0, 1.0)
     generator: torch.Generator
+    clean: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +56,17 @@ class Loss(ABC):
     A step evaluates the network once on `view(x)`: that gives the logits, and batch normalisation
     its statistics. graph is that same function, frozen to these statistics: bounds and attacks use
     it, so that they speak of the logits.
+
+    classifies: the outputs are logits of the labels; False for a network of another kind.
     """
 
+    classifies: ClassVar[bool] = True
+
     def view(self, x: Tensor, moment: Moment) -> Tensor:
-        """What the network sees of the clean batch x [B, *shape]; the batch itself by default."""
+        """What the network sees of the clean batch x [B, *shape]; the batch itself by default.
+
+        m * B rows are m copies of the batch, one after the other; the labels are then repeated.
+        """
         return x
 
     @abstractmethod
@@ -64,28 +77,6 @@ class Loss(ABC):
 @dataclass(frozen=True)
 class Standard(Loss):
     """Cross entropy on clean inputs."""
-
-    def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
-        """Mean over the batch."""
-        return Value(cross_entropy(logits, y))
-
-
-@dataclass(frozen=True, kw_only=True)
-class GaussianAugmentation(Loss):
-    """Cross entropy under Gaussian noise of deviation sigma, for randomized smoothing.
-
-    Noise is not clipped, as in the smoothed classifier that is certified later (Cohen et al. 2019).
-    """
-
-    sigma: float
-
-    def __post_init__(self) -> None:
-        positive(self.sigma, "sigma")
-
-    def view(self, x: Tensor, moment: Moment) -> Tensor:
-        """x + sigma * noise: batch statistics are those of noisy inputs, too."""
-        noise = torch.randn(x.shape, generator=moment.generator, dtype=x.dtype)
-        return x + self.sigma * noise.to(x.device)
 
     def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch."""
@@ -169,15 +160,20 @@ class CrownIBPLoss(Loss):
         if moment.kappa == 1:
             return Value(cross_entropy(logits, y))
         region, rows = self.threat(moment.eps, moment.clip).region(x), _rows(y, logits)
-        method = crown_ibp() if moment.beta > 0 else IBP()
-        state = method.prepare(graph, region)
-        # without relaxations the walk stops at the last non-linear node: that is IBP
-        plain = State(graph, region, state.intervals, {})
-        margins = lower_bound(plain, graph.output, rows).T
-        if moment.beta > 0:
-            crown = lower_bound(state, graph.output, rows).T
-            margins = moment.beta * crown + (1 - moment.beta) * margins
-        return _mixed(logits, y, margins, moment.kappa)
+        state = IBP().prepare(graph, region)
+        margins = lower_bound(state, graph.output, rows).T
+        if moment.beta == 0:
+            return _mixed(logits, y, margins, moment.kappa)
+        found: list[Tensor] = []
+
+        def part(own: State, beside: Sequence[Tensor], pick: slice) -> Tensor:
+            crown = lower_bound(own, graph.output, rows[:, pick]).T
+            mixed = moment.beta * crown + (1 - moment.beta) * beside[0]
+            found.append(mixed.detach())
+            return _robust(mixed, reduction="sum") / len(y)
+
+        robust = sum_over_inputs(part, state, [margins], len(rows))
+        return _weighed(logits, y, robust, torch.cat(found), moment.kappa)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +206,16 @@ def _rows(y: Tensor, logits: Tensor) -> Tensor:
 
 def _mixed(logits: Tensor, y: Tensor, margins: Tensor, kappa: float) -> Value:
     """The mixture for lower bounds of margins [B, K - 1]; class 0 below stands for the label."""
-    worst = torch.cat([margins.new_zeros(len(y), 1), -margins], 1)
-    robust = cross_entropy(worst, torch.zeros_like(y))
+    return _weighed(logits, y, _robust(margins), margins, kappa)
+
+
+def _robust(margins: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross entropy of the label, class 0 here, against others ahead of it by -margins [B, K - 1]."""
+    worst = torch.cat([margins.new_zeros(len(margins), 1), -margins], 1)
+    label = torch.zeros(len(margins), dtype=torch.int64, device=margins.device)
+    return cross_entropy(worst, label, reduction=reduction)
+
+
+def _weighed(logits: Tensor, y: Tensor, robust: Tensor, margins: Tensor, kappa: float) -> Value:
     total = robust if kappa == 0 else kappa * cross_entropy(logits, y) + (1 - kappa) * robust
     return Value(total, margins.detach().amin(1) > 0)

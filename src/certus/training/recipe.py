@@ -8,16 +8,26 @@ from torch import Tensor, nn
 from certus.core import ArgumentError, Progress
 from certus.core.progress import silent
 from certus.core.validate import count, positive
+from certus.smoothing.noise import Gaussian
 from certus.training.initialise import interval_weights
 from certus.training.loop import History, Plan, train
 from certus.training.loss import (
     Adversarial,
     CrownIBPLoss,
-    GaussianAugmentation,
     IBPLoss,
     LipschitzLoss,
     Loss,
     Standard,
+)
+from certus.training.noisy import (
+    CatRS,
+    Consistency,
+    Denoising,
+    Macer,
+    NoiseAugmentation,
+    SmoothAdv,
+    SmoothMix,
+    Stability,
 )
 from certus.training.schedule import Constant, Cosine, Ramp, Schedule
 
@@ -26,11 +36,13 @@ _SMALL_DATA = 10_000  # inputs; below it an epoch has few steps and batches are 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A loss with settings. strength is what `make` takes: eps in `norm` units, or sigma for noise.
+    """A loss with settings. strength is what `make` takes, and `takes` names it: eps in `norm` units,
+    or sigma, the deviation of the noise; "" where the loss takes nothing.
 
-    visits: how many inputs the whole training looks at when epochs are not given; epochs are
-    visits / N within `epochs` (least, most). kappa: what the weight of the clean loss falls to
-    during the ramp (start, end) in fractions of the training, while eps rises to strength.
+    batch: inputs in one step where data are not few; losses on m copies take fewer. visits: how many
+    inputs the whole training looks at when epochs are not given; epochs are visits / N within
+    `epochs` (least, most). kappa: what the weight of the clean loss falls to during the ramp (start,
+    end) in fractions of the training, while eps rises to strength.
     """
 
     name: str
@@ -39,6 +51,8 @@ class Recipe:
     strength: float
     make: Callable[[float], Loss]
     visits: int
+    takes: str = "eps"
+    batch: int = 256
     epochs: tuple[int, int] = (1, 1000)
     rate: float = 1e-3
     hold: float = 0.0
@@ -71,7 +85,7 @@ class Recipe:
             beta = Ramp(low=self.beta, high=0.0, begin=begin, end=end)
         plan = Plan(
             epochs=epochs,
-            batch=64 if size < _SMALL_DATA else 256,
+            batch=min(64, self.batch // 2) if size < _SMALL_DATA else self.batch,
             rate=Cosine(rate=self.rate, last=self.rate / 100, begin=self.hold),
             eps=Ramp(low=0.0, high=value if self.norm else 0.0, begin=begin, end=end, smooth=True),
             kappa=Ramp(low=1.0, high=self.kappa, begin=begin, end=end),
@@ -110,6 +124,11 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
     return RECIPES[recipe]
 
 
+def _by(sigma: float, small: int, middle: int, large: int) -> int:
+    """A setting that papers give for sigma 0.25, 0.5 and 1: that of the nearest one."""
+    return small if sigma < 0.36 else middle if sigma < 0.71 else large
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -119,6 +138,7 @@ RECIPES: dict[str, Recipe] = {
             norm="",
             strength=1.0,
             make=lambda strength: Standard(),
+            takes="",
             visits=120_000,
             epochs=(5, 90),
         ),
@@ -137,9 +157,86 @@ RECIPES: dict[str, Recipe] = {
             about="cross entropy under Gaussian noise, for randomized smoothing",
             norm="",
             strength=0.25,
-            make=lambda strength: GaussianAugmentation(sigma=strength),
+            make=lambda sigma: NoiseAugmentation(noise=Gaussian(sigma)),
+            takes="sigma",
             visits=150_000,
             epochs=(10, 110),
+        ),
+        Recipe(
+            name="stability",
+            about="answers under Gaussian noise follow the clean ones",
+            norm="",
+            strength=0.25,
+            make=lambda sigma: Stability(noise=Gaussian(sigma)),
+            takes="sigma",
+            batch=128,
+            visits=150_000,
+            epochs=(10, 110),
+        ),
+        Recipe(
+            name="consistency",
+            about="answers under Gaussian noise agree with their mean",
+            norm="",
+            strength=0.25,
+            make=lambda sigma: Consistency(noise=Gaussian(sigma), weight=_by(sigma, 10, 5, 5)),
+            takes="sigma",
+            batch=128,
+            visits=150_000,
+            epochs=(16, 110),
+        ),
+        Recipe(
+            name="smoothadv",
+            about="gradient attacks on the classifier smoothed by Gaussian noise",
+            norm="",
+            strength=0.25,
+            make=lambda sigma: SmoothAdv(noise=Gaussian(sigma)),
+            takes="sigma",
+            batch=64,
+            visits=100_000,
+            epochs=(6, 75),
+        ),
+        Recipe(
+            name="smoothmix",
+            about="mixtures towards attacks on the smoothed classifier",
+            norm="",
+            strength=0.25,
+            make=lambda sigma: SmoothMix(noise=Gaussian(sigma), steps=_by(sigma, 2, 4, 8)),
+            takes="sigma",
+            batch=64,
+            visits=100_000,
+            epochs=(8, 75),
+        ),
+        Recipe(
+            name="cat-rs",
+            about="as much is asked under noise as the smoothed classifier is sure of",
+            norm="",
+            strength=0.25,
+            make=lambda sigma: CatRS(noise=Gaussian(sigma)),
+            takes="sigma",
+            batch=64,
+            visits=100_000,
+            epochs=(8, 75),
+        ),
+        Recipe(
+            name="macer",
+            about="the certified radius under Gaussian noise is maximised",
+            norm="",
+            strength=0.25,
+            make=lambda sigma: Macer(noise=Gaussian(sigma), weight=_by(sigma, 16, 16, 6)),
+            takes="sigma",
+            batch=64,
+            visits=100_000,
+            epochs=(8, 75),
+        ),
+        Recipe(
+            name="denoiser",
+            about="a denoiser (net dncnn) of Gaussian noise, to put before a classifier",
+            norm="",
+            strength=0.25,
+            make=lambda sigma: Denoising(noise=Gaussian(sigma)),
+            takes="sigma",
+            visits=100_000,
+            epochs=(5, 75),
         ),
         Recipe(
             name="ibp",

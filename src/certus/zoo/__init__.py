@@ -3,6 +3,7 @@
 from certus.zoo.checkpoint import Card as Card
 from certus.zoo.checkpoint import load_checkpoint as load_checkpoint
 from certus.zoo.checkpoint import save_checkpoint as save_checkpoint
+from certus.zoo.checkpoint import shipped as shipped
 from certus.zoo.dataset import DATA as DATA
 from certus.zoo.dataset import Dataset as Dataset
 from certus.zoo.dataset import load_data as load_data

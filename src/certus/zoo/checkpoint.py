@@ -20,6 +20,7 @@ from certus.zoo.nets import build_net
 
 CARD = "card.json"
 WEIGHTS = "model.safetensors"
+MODELS = Path(__file__).parent / "models"  # checkpoints that come with the library
 _MOST_CARD = 1 << 24  # bytes
 _HEADER = 1 << 20  # bytes that a weights file may have beyond its tensors
 
@@ -114,14 +115,18 @@ def save_checkpoint(path: Path | str, module: nn.Module, card: Card) -> Card:
 def load_checkpoint(path: Path | str) -> tuple[nn.Module, Card]:
     """The network in evaluation mode, on the CPU, and its card, from a folder that was saved here.
 
+    path is the folder, or a name of `shipped` where no such folder exists.
     Nothing is unpickled. The weights are used only if their SHA-256 is the one in the card, their
     names and shapes are those of the network, and all are finite.
     Raises FileError for a missing or damaged file, ModelError for weights that are not finite.
     """
     folder = Path(path)
+    if not folder.is_dir() and str(path) in shipped():
+        folder = MODELS / folder
     if not folder.is_dir():
         raise FileError(
-            f"{folder} is not a checkpoint folder (it should hold {CARD} and {WEIGHTS})"
+            f"{folder} is not a checkpoint folder (it should hold {CARD} and {WEIGHTS}), "
+            f"and none of that name comes with Certus ({', '.join(shipped())})"
         )
     card = _read_card(folder / CARD)
     try:
@@ -135,6 +140,11 @@ def load_checkpoint(path: Path | str) -> tuple[nn.Module, Card]:
     if repr(module) != repr(_build(card)):
         raise FileError(f"{folder / WEIGHTS} has another mean or std than {CARD}; save it again")
     return module.eval(), card
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the checkpoints that come with the library, for `load_checkpoint`."""
+    return tuple(sorted(card.parent.name for card in MODELS.glob(f"*/{CARD}")))
 
 
 def _build(card: Card) -> nn.Sequential:

@@ -49,6 +49,14 @@ class Normalize(nn.Module):
         return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"
 
 
+class Residual(nn.Sequential):
+    """x - f(x) for layers f that keep the shape: f says what to take off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, *shape] -> [B, *shape]."""
+        return x - super().forward(x)
+
+
 @dataclass(frozen=True)
 class Design:
     """How a network is built: layers(shape, classes), if it needs images, a line about it."""
@@ -68,8 +76,8 @@ def build_net(
 ) -> nn.Sequential:
     """The network `name` of `NETS`, in training mode, on the CPU, with weights drawn from `seed`.
 
-    shape is that of one input, [N] or [C, H, W]; logits are [B, classes]. With mean and std the
-    first layer is `Normalize`. The global random state is left as it was.
+    shape is that of one input, [N] or [C, H, W]; logits are [B, classes] (dncnn returns images). With
+    mean and std the first layer is `Normalize`. The global random state is left as it was.
     Raises ArgumentError for an unknown name or a shape that the network cannot take.
     """
     design = _design(name)
@@ -156,6 +164,28 @@ def _convolutional(shape: Shape, classes: int, batch_norm: bool) -> list[nn.Modu
     return [*layers, nn.Flatten(), nn.Linear(values, 100), nn.ReLU(), nn.Linear(100, classes)]
 
 
+def _lenet(shape: Shape, classes: int) -> list[nn.Module]:
+    # Zhai et al. 2020 and Jeong & Shin 2020 on MNIST. Pooling commutes with ReLU and is first here,
+    # so that ReLU works on a quarter of the values. Small images keep their size in convolutions.
+    channels, *sides = shape
+    kernel, padding = (5, 0) if min(sides) >= _SMALL_SIDE else (3, 1)
+    layers: list[nn.Module] = []
+    for width in (20, 50):
+        layers += [nn.Conv2d(channels, width, kernel, padding=padding), nn.MaxPool2d(2), nn.ReLU()]
+        channels, sides = width, [(side + 2 * padding - kernel + 1) // 2 for side in sides]
+    values = channels * math.prod(sides)
+    return [*layers, nn.Flatten(), nn.Linear(values, 500), nn.ReLU(), nn.Linear(500, classes)]
+
+
+def _dncnn(shape: Shape, classes: int) -> list[nn.Module]:
+    # Zhang et al. 2017 with 5 layers of 32 and no normalisation; it predicts the noise.
+    channels, width = shape[0], 32
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+    for _ in range(3):
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+    return [Residual(*layers, nn.Conv2d(width, channels, 3, padding=1))]
+
+
 def _lipschitz_mlp(shape: Shape, classes: int) -> list[nn.Module]:
     return [
         *_flat(shape),
@@ -173,5 +203,7 @@ NETS: dict[str, Design] = {
     "mlp-small": Design(_mlp_small, False, "two hidden layers of 24, for exact verification"),
     "cnn-small": Design(_cnn_small, True, "two convolutions (16, 32) and a layer of 100: CNN-A"),
     "cnn-bn": Design(_cnn_bn, True, "cnn-small with batch normalisation"),
+    "lenet": Design(_lenet, True, "two convolutions (20, 50) with pooling and a layer of 500"),
+    "dncnn": Design(_dncnn, True, "a denoiser of five convolutions: an image, no logits"),
     "lipschitz-mlp": Design(_lipschitz_mlp, False, "two orthogonal layers of 128, linear head"),
 }

@@ -16,7 +16,9 @@ class Linear(torch.nn.Module):
     """z -> weights z + bias, [N, *rows] -> [N, *out]; under Gaussian noise of deviation sigma every
     output is normal with deviation sigma |its weights|."""
 
-    def __init__(self, weights: Tensor, bias: Tensor | float = 0.0, out: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, weights: Tensor, bias: Tensor | float = 0.0, out: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
         self.weights, self.out = torch.nn.Parameter(weights), out or (len(weights),)
         self.bias = torch.nn.Parameter(torch.zeros(len(weights), dtype=weights.dtype) + bias)

@@ -19,7 +19,7 @@ from certus.smoothing.outputs.shift import shift_of
 LAWS = [
     (Gaussian(0.5), stats.norm(0, 0.5)),
     (IntegerGaussian(0.5), stats.norm(0, 0.5)),
-    (AnisotropicGaussian(torch.tensor([0.9, 0.3])), stats.norm(0, 0.3)),
+    (AnisotropicGaussian(torch.tensor([0.9, 0.3], dtype=torch.float64)), stats.norm(0, 0.3)),
     (Laplace(0.4), stats.laplace(0, 0.4)),
     (Uniform(0.8), stats.uniform(-0.8, 1.6)),
 ]
@@ -38,7 +38,15 @@ def test_an_event_that_is_shifted_along_an_axis_moves_by_no_more_and_one_attains
     # the density of Laplace noise falls in a tail: only events with p >= 1/2 lose at the full rate
     tight = np.maximum(law.cdf(t + radius), law.cdf(radius - law.isf(p)))
     assert bound == pytest.approx(tight, abs=1e-9)
-    narrow = np.maximum(0, np.diff(law.cdf(np.stack([t - 0.2, t]), ), axis=0)[0])
+    narrow = np.maximum(
+        0,
+        np.diff(
+            law.cdf(
+                np.stack([t - 0.2, t]),
+            ),
+            axis=0,
+        )[0],
+    )
     for v, low in zip(narrow, t, strict=True):  # strips are events too
         if 0 < v < 1:
             for step in (-radius, radius):
@@ -54,7 +62,7 @@ def test_reach_inverts_most_and_is_the_radius_of_the_noise(noise, law):
         reached = shift.reach(lower, p)
         assert (reached[lower <= p] == 0).all()
         for low, r in zip(lower[lower > p], reached[lower > p], strict=True):
-            assert shift.most(p, float(r) * (1 - 1e-9)) <= low
+            assert shift.most(p, float(r) * (1 - 1e-9)) <= low * (1 + 1e-11)
             assert shift.most(p, float(r) * (1 + 1e-9) + 1e-9) > low
 
 
@@ -68,4 +76,4 @@ def test_most_is_a_probability():
 
 def test_noise_without_a_bound_is_refused():
     with pytest.raises(ArgumentError, match="Laplace, Uniform"):
-        shift_of(Ablation(3))
+        shift_of(Ablation(3, 5))
