@@ -73,6 +73,23 @@ def test_answers_at_attacked_inputs_stay_within_the_drift():
     assert float(found.reach[known].min()) < 2.0 < float(found.reach[known].max())
 
 
+def test_the_answer_is_in_the_cluster_that_holds_half():
+    """Candidates from the smaller cluster have half of the samples far away."""
+
+    def clusters(z):
+        return torch.where(z > -0.25, z, z + 100)  # 69% near 0
+
+    found = smoothed(clusters).certify(
+        torch.zeros(40, 1, dtype=torch.float64), 0.0, 150, 800, ALPHA
+    )
+    assert not found.abstained.any()
+    assert (found.center.abs() < 1).all()
+    small = smoothed(clusters, margin=0.14).certify(
+        torch.zeros(1, 1, dtype=torch.float64), 0.0, 600, 2000, ALPHA
+    )
+    assert float(small.reach) < 2
+
+
 def test_certify_answers_what_predict_does():
     x = matrix(4, 1)
     g = smoothed()

@@ -9,6 +9,7 @@ from tests.smoothing.outputs.known import CLEAR, FINE, Linear, excess, matrix, m
 
 from certus.core import ArgumentError, ModelError
 from certus.smoothing import Gaussian
+from certus.smoothing.draws import SELECT, Stream
 from certus.smoothing.noise import Ablation, Laplace, Uniform
 from certus.smoothing.outputs import SmoothedRegression
 from certus.smoothing.outputs.order import upper_order
@@ -129,6 +130,9 @@ def test_evidence_of_tolerances_repeats_the_computation():
     least = min(record["above"][0], record["below"][0])
     lower = stats.beta.ppf(ALPHA / 2, least, 120 - least + 1)
     assert float(found.radius) == pytest.approx(max(0.0, 0.5 * ndtri(lower)), rel=1e-9)
+    draws = torch.empty(20, 1, dtype=torch.float64)
+    Stream.of(Gaussian(0.5), 5, 0, SELECT).fill(draws, 0, torch.Generator())
+    assert float(found.center) == float(draws.median())  # not of the samples that are counted
     assert {"noise", "seed", "id", "n0", "n", "alpha", "tolerance"} <= record.keys()
 
 
@@ -237,6 +241,12 @@ def test_modules_that_cannot_be_used(module, words):
     with pytest.raises(ModelError, match=words) as caught:
         SmoothedRegression(module, Gaussian(1.0)).certify(X, 0.1, n=500)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_kept_as_it_is(dtype):
+    found = SmoothedRegression(lambda z: z, Gaussian(0.5)).certify(X.to(dtype), 0.1, n=500)
+    assert torch.equal(found.lower, found.lower.to(dtype).double())
 
 
 def test_scalar_outputs_and_levels():

@@ -57,6 +57,14 @@ def test_any_false_pixel_has_chance_alpha(options, trials):
         assert excess(int(mistaken.sum()), trials, ALPHA) < CLEAR
 
 
+def test_many_looks_at_a_pixel_on_the_threshold_spend_alpha_once():
+    found = smoothed(looks=9, seed=4).certify(
+        pixels([TAU]).expand(600, -1), n0=20, n=256, alpha=ALPHA
+    )
+    assert excess(int((found.prediction >= 0).sum()), 600, ALPHA) > FINE
+    assert sum(record["n"] < 256 for record in found.evidence) > 5  # looks do stop early
+
+
 def test_selection_and_test_samples_differ():
     """Ten equal classes: the class of most test samples would look sure far too often."""
 

@@ -75,5 +75,10 @@ def test_most_is_a_probability():
 
 
 def test_noise_without_a_bound_is_refused():
+    class Other(Gaussian):
+        """A law of its own, perhaps."""
+
+    with pytest.raises(ArgumentError, match="Laplace, Uniform"):
+        shift_of(Other(1.0))
     with pytest.raises(ArgumentError, match="Laplace, Uniform"):
         shift_of(Ablation(3, 5))

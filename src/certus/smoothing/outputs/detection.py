@@ -171,10 +171,10 @@ def least_iou(lower: Tensor, upper: Tensor, reference: Tensor) -> Tensor:
     one of 16 corners. 0 where a coordinate is unbounded; rounded down.
     """
     bounded = (torch.isfinite(lower) & torch.isfinite(upper)).all(-1)
+    # no box at all in place of an unbounded one
     ends = [torch.where(bounded[..., None], end, 0.0) for end in (lower, upper)]
     corners = [
         overlap(torch.stack([ends[side][..., i] for i, side in enumerate(sides)], -1), reference)
         for sides in product((0, 1), repeat=4)
     ]
-    least = torch.stack(corners).amin(0) * (1 - _SLACK)
-    return torch.where(bounded, least, 0.0)
+    return torch.stack(corners).amin(0) * (1 - _SLACK)

@@ -57,7 +57,8 @@ class Sampled:
             x,
             generator(self.seed, 0, ATTACK, 2),
         )
-        return x, keys, answers[0].cpu()
+        wide = torch.promote_types(answers.dtype, torch.float32)  # numpy knows no bfloat16
+        return x, keys, answers[0].to("cpu", wide)
 
     def pieces(
         self, keys: Sequence[int], inputs: Sequence[int], stage: int, samples: range

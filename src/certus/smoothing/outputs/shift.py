@@ -28,7 +28,8 @@ class Shift:
 
     F (`cdf`, with its inverse `quantile`) and scale belong to the noise; r is in the noise's norm and
     input units. Gaussian: F = Phi, scale = sigma (Cohen et al. 2019; Chiang et al. 2020, lemma 1).
-    Laplace: its own F (Teng et al. 2020). Uniform: p +- r / (2 half_width) (Yang et al. 2020).
+    IntegerGaussian: the same, for inputs on its grid. Laplace: its own F (Teng et al. 2020). Uniform:
+    p +- r / (2 half_width) (Yang et al. 2020).
     """
 
     cdf: Curve
@@ -56,9 +57,9 @@ class Shift:
 
 def shift_of(noise: Noise) -> Shift:
     """The shift bound of a noise; ArgumentError for one that has none."""
-    for kind, build in _SHIFTS.items():
-        if isinstance(noise, kind):
-            return build(noise)
+    build = _SHIFTS.get(type(noise))  # of this very class: a subclass may have another law
+    if build is not None:
+        return build(noise)
     known = ", ".join(kind.__name__ for kind in _SHIFTS)
     raise ArgumentError(f"outputs that are no classes need one of {known} noise, got {noise!r}")
 
