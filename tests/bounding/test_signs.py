@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from certus.bounding import Crown, signs, windows
+from certus.bounding import Crown, budget, signs, windows
 from certus.bounding.backward import Query, Walk
+from certus.bounding.windows import Windows
 from certus.graph import trace
 from certus.graph.activation import Relu
 from certus.graph.affine import Conv, Linear, Sum
@@ -109,3 +110,19 @@ def test_values_lie_inside_and_margins_stay(batch, monkeypatch):
         low, high = whole.intervals[i]
         assert bool((state.intervals[i][0][low >= 0] >= -1e-9).all())
         assert bool((state.intervals[i][1][high <= 0] <= 1e-9).all())
+
+
+@pytest.mark.parametrize("memory", [60_000, 200_000])
+def test_rows_that_may_end_stay_within_the_budget(memory, monkeypatch):
+    """Caches may hold more rows where most of them end; memory that is given holds no more."""
+    send, largest = Walk._send, []
+
+    def measured(self, positions, parts):
+        send(self, positions, parts)
+        rows = [r.coefs if isinstance(r, Windows) else r for r in self.pending.values()]
+        largest.extend(r.numel() * r.element_size() for r in rows)
+
+    graph, region, _ = prepared(3)
+    monkeypatch.setattr(Walk, "_send", measured)
+    Crown(memory=memory)(graph, region)
+    assert memory / 8 < max(largest) * budget._COPIES <= memory

@@ -142,6 +142,7 @@ def row(index: int = 0, **changes: Any) -> dict[str, Any]:
         "eps": 0.1,
         "confidence": 1.0,
         "seconds": 0.5,
+        "evidence": "",
     }
     return base | changes
 

@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from tests.evaluation.fakes import row
 
 from certus.core import ArgumentError, FileError
 from certus.evaluation import Ledger
-from certus.evaluation.ledger import RUN_COLUMNS
+from certus.evaluation.ledger import COLUMNS, RUN_COLUMNS, SCHEMA
 
 
 def run(key: str = "r") -> dict:
@@ -150,3 +154,87 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="folder does not exist"):
         Ledger(tmp_path / "none" / "a.sqlite")
     assert not list(tmp_path.iterdir())
+
+
+def old(path: Path) -> None:
+    """A ledger of schema 1, as it was written before rows had evidence."""
+    rows = {name: kind for name, kind in COLUMNS.items() if name != "evidence"}
+    sql = {str: "TEXT NOT NULL", int: "INTEGER NOT NULL", float: "REAL"}
+
+    def columns(table: dict) -> str:
+        return ", ".join(f"{'idx' if n == 'index' else n} {sql[k]}" for n, k in table.items())
+
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"CREATE TABLE runs ({columns(RUN_COLUMNS)}, PRIMARY KEY (run))")
+    db.execute(
+        f"CREATE TABLE rows ({columns(rows)}, PRIMARY KEY (run, idx), FOREIGN KEY (run) REFERENCES "
+        "runs (run), CHECK (verdict IN ('verified', 'falsified', 'unknown')))"
+    )
+    db.execute("PRAGMA application_id = 1128616532")
+    db.execute("PRAGMA user_version = 1")
+    db.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(RUN_COLUMNS))})", [*run().values()])
+    for index in range(3):
+        values = [value for name, value in row(index).items() if name != "evidence"]
+        db.execute(f"INSERT INTO rows VALUES ({', '.join('?' * len(values))})", values)
+    db.close()
+
+
+def version(path: Path) -> int:
+    with sqlite3.connect(path) as db:
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+    db.close()
+    return found
+
+
+def test_an_old_ledger_is_read_as_it_is_and_upgraded_by_writing(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    old(path)
+    with Ledger(path, create=False) as ledger:
+        before = ledger.rows()
+        assert before == [row(i) for i in range(3)] and len(ledger.runs()) == 1
+        assert ledger.rows(method="crown") == before and version(path) == 1
+        with pytest.raises(FileError):
+            ledger.append([row(3, evidence='{"n": 1}'), row(4, verdict="proven")])
+        assert version(path) == 1 and ledger.rows() == before
+        ledger.append([row(3, evidence='{"n": 1}')])
+        assert version(path) == SCHEMA
+    with Ledger(path) as ledger:
+        assert ledger.rows() == [*before, row(3, evidence='{"n": 1}')]
+        ledger.append([row(0, evidence="{}")])
+        assert ledger.rows("r", index=0)[0]["evidence"] == "{}"
+
+
+def test_two_processes_may_have_an_old_ledger_open(tmp_path: Path) -> None:
+    old(tmp_path / "old.sqlite")
+    with Ledger(tmp_path / "old.sqlite") as one, Ledger(tmp_path / "old.sqlite") as other:
+        one.append([row(5, evidence="{}")])
+        assert [r["evidence"] for r in other.rows()] == ["", "", "", "{}"]
+        other.append([row(6, evidence="{}")])
+        assert len(one.rows()) == 5
+
+
+KILLED = """
+import os, signal, sys
+from certus.evaluation import Ledger
+from tests.evaluation.fakes import row
+upgrade = Ledger._upgrade
+def die(self):
+    upgrade(self)
+    os.kill(os.getpid(), signal.SIGKILL)
+Ledger._upgrade = die
+Ledger(sys.argv[1]).append([row(9)])
+"""
+
+
+def test_an_upgrade_that_is_killed_leaves_the_old_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    old(path)
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL and version(path) == 1
+    with Ledger(path) as ledger:
+        assert ledger.rows() == [row(i) for i in range(3)]
+        ledger.append([row(9)])
+        assert len(ledger.rows()) == 4 and version(path) == SCHEMA

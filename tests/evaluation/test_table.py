@@ -13,7 +13,7 @@ from certus.evaluation import table as module
 ROWS = [
     row(0, radius=0.1 + 0.2, seconds=1e-9),
     row(1, eps=None, margin=math.nan, radius=math.inf, model='a "net", 2\nlines'),
-    fallen(2, prediction=-1, confidence=0.999, model="Netz-ü"),
+    fallen(2, prediction=-1, confidence=0.999, model="Netz-ü", evidence='{"counts": [1, 2]}'),
 ]
 
 
@@ -52,7 +52,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: object
 
 
 HEAD = ",".join(COLUMNS)
-GOOD = "r,small,tiny,0,1,1,verified,,0.1,1.0,crown,linf,0.1,1.0,0.5"
+GOOD = "r,small,tiny,0,1,1,verified,,0.1,1.0,crown,linf,0.1,1.0,0.5,"
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,15 @@ def test_other_files(tmp_path: Path, monkeypatch: object) -> None:
     with pytest.raises(DependencyError, match="pyarrow is not installed"):
         export(ROWS, tmp_path / "b.parquet")
     assert not (tmp_path / "b.parquet").exists()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_tables_from_before_rows_had_evidence(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row(0), row(1)]
+    older = {name: kind for name, kind in COLUMNS.items() if name != "evidence"}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "COLUMNS", older)
+        path = export([{k: v for k, v in r.items() if k in older} for r in rows], tmp_path / name)
+    assert read(path) == rows

@@ -1,5 +1,7 @@
 """Fusion changes neither values nor bounds nor the gradients of parameters, and saves nodes."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -95,6 +97,7 @@ NETS = {
 }
 
 
+@cache
 def graph_of(name):
     torch.manual_seed(len(name))
     net = NETS[name]().double()
@@ -169,3 +172,32 @@ def test_a_learned_factor_of_zero_is_no_constant():
     (gradient,) = torch.autograd.grad(bounds.lower.sum(), net.gate)
     assert gradient != 0
     assert not any(isinstance(node.op, Constant) for node in fused(graph).nodes)
+
+
+class Zero(nn.Module):
+    """A linear layer that reads the input itself in another order, and a summand that is zero times it."""
+
+    def __init__(self, zero):
+        super().__init__()
+        self.zero, self.linear = zero, nn.Linear(3, 2)
+
+    def forward(self, x):
+        return (self.linear(x.permute(0, 2, 1)) + self.zero(x[:, :2].permute(0, 2, 1))).flatten(1)
+
+
+@pytest.mark.parametrize(
+    "zero", [lambda x: x * 0.0, lambda x: x * torch.tensor(False), lambda x: x * torch.zeros(1, 1)]
+)
+def test_zero_times_the_input_and_the_input_in_another_order(zero):
+    net, x = Zero(zero).eval(), torch.rand(2, 3, 4)
+    found = certus.bounds(net, x, certus.Linf(0.0, clip=None))
+    assert torch.allclose(found.lower, net(x), atol=1e-6)
+    assert torch.allclose(found.upper, net(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown", "zonotope"])
+def test_zero_times_nothing_is_not_zero(method):
+    """log leaves its domain inside the region: the network is NaN there, so nothing is known."""
+    net, x = Zero(lambda x: torch.log(x) * 0.0).eval(), torch.full((1, 3, 4), 0.1)
+    found = certus.bounds(net, x, certus.Linf(0.2, clip=None), method=method)
+    assert bool(torch.isinf(found.lower).all() & torch.isinf(found.upper).all())

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from tests.report.synthetic import gallery, ledger
+from tests.report.test_smoothed import run
 
 from certus.report import report_data, write_report
 
@@ -33,8 +34,27 @@ def browser():
         started.close()
 
 
+@pytest.fixture(scope="module")
+def smoothed(tmp_path_factory):
+    radii = [1.9 * i / 40 for i in range(40)]
+    noises = [f"Gaussian(sigma={s})" for s in (0.12, 0.25, 0.5, 1.0, 2.0, 4.0)]
+    rows = [row for noise in noises for row in run(noise, radii, noise=noise)]
+    path = tmp_path_factory.mktemp("smoothed") / "report.html"
+    return write_report(path, report_data(rows, reproducibility={"command": "certus " * 30}))
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
 def test_page_in_a_browser(browser, path, width, scheme):
+    visit(browser, path, width, scheme, SECTIONS)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
+def test_page_of_smoothing_in_a_browser(browser, smoothed, width, scheme):
+    visit(browser, smoothed, width, scheme, ("headline", "smoothed", "reproducibility"))
+
+
+def visit(browser, path, width, scheme, sections):
+    """Open the page and look for anything that is wrong with it."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
     )
@@ -46,7 +66,7 @@ def test_page_in_a_browser(browser, path, width, scheme):
     page.goto(path.as_uri())
     assert wrong == []
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    for name in SECTIONS:
+    for name in sections:
         assert page.locator(f"#{name}").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")

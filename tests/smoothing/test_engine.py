@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import certus
 from certus.smoothing import Gaussian, Smoothed
+from certus.smoothing.derandomized import Columns
 from certus.smoothing.draws import BLOCK, Stream
 from certus.smoothing.engine import Engine, Piece
 from certus.smoothing.response import response
@@ -233,3 +234,8 @@ def test_images_are_laid_out_for_convolutions_and_keep_their_values(channels):
         Stream.of(Gaussian(0.5), 0, b, 3).fill(draws, 0, torch.Generator())
         winners = model(x[b] + draws).argmax(1)
         assert torch.equal(torch.bincount(winners, minlength=3), found[b])
+
+
+def test_counts_of_samples_have_no_part_in_a_proof():
+    g = Smoothed(mlp(), Columns(1, 0.5), 3)
+    assert torch.equal(g.certify(inputs(), n=50).radius, g.certify(inputs()).radius)

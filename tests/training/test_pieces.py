@@ -125,6 +125,19 @@ def test_without_gradients(loss):
     torch.testing.assert_close(value.total, loss(graph, graph(x), x, y, moment).total.detach())
 
 
+def test_a_frozen_network_has_a_loss():
+    """Nothing asks for a gradient though gradients are recorded; then one bias alone does."""
+    module, x, y = case("plain")
+    graph = trace(module.requires_grad_(False), x[:1])
+    moment = Moment(eps=0.03, kappa=0.0, beta=0.5, generator=torch.Generator())
+    frozen = CrownIBPLoss()(graph, graph(x), x, y, moment).total
+    assert not frozen.requires_grad
+    bias = module[-1].bias.requires_grad_()
+    value = CrownIBPLoss()(graph, graph(x), x, y, moment).total
+    assert value.item() == pytest.approx(frozen.item())
+    assert bool(torch.autograd.grad(value, bias)[0].any())
+
+
 def test_each_piece_is_differentiated_before_the_next(monkeypatch):
     """What a walk keeps for its gradient is never that of two pieces."""
     module, x, y = case("plain")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -77,10 +76,6 @@ class Rigorous(Arithmetic):
     """Bounds of the exact network and of every float evaluation of it in the dtype of the bounds."""
 
     walk = RigorousWalk
-
-    def answer(self, state: State, query: Query) -> Bounds:
-        """Both bounds by one walk."""
-        return super().answer(state, replace(query, likely=None))
 
     def context(self, like: Tensor) -> AbstractContextManager[None]:
         """Full precision and plain sums."""

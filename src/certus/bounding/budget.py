@@ -12,6 +12,7 @@ from certus.graph.graph import Graph, Node
 from certus.graph.op import Elementwise, Input
 
 _CACHED = 2**20  # elements of one tensor of rows: a handful of them stay in a CPU's caches
+_ENDING = 8  # times as many where most rows end on the way
 _COPIES = 8  # tensors of that size that are alive at the same time, by measurement
 _LARGE = 2**25 - 2**16  # bytes, the largest block for which glibc moves its threshold
 _FALLBACK = 2**31  # bytes, where the system does not tell
@@ -26,13 +27,18 @@ def free_memory(device: torch.device) -> int:
     return min(known) if known else _FALLBACK
 
 
-def elements(device: torch.device, dtype: torch.dtype, memory: int | None) -> int:
-    """Elements that one tensor of rows may have; memory is a budget in bytes, None half of what is free."""
+def elements(
+    device: torch.device, dtype: torch.dtype, memory: int | None, ending: bool = False
+) -> int:
+    """Elements that one tensor of rows may have; memory is a budget in bytes, None half of what is free.
+
+    ending: most of the rows end on the way, so that the caches, though not memory, take more of them.
+    """
     budget = free_memory(device) // 2 if memory is None else memory
     most = budget // (_COPIES * dtype.itemsize)
     # where gradients are recorded every piece would add to the gradients of all weights
     whole = device.type == "cuda" or torch.is_grad_enabled()
-    return max(1, most if whole else min(most, _CACHED))
+    return max(1, most if whole else min(most, _CACHED * (_ENDING if ending else 1)))
 
 
 def keep_freed_memory(device: torch.device) -> None:

@@ -122,14 +122,14 @@ class Crown(BoundMethod):
     def _arithmetic(self) -> Arithmetic:
         return arithmetic(self.rigorous)
 
-    def _room(self, like: Tensor) -> int:
-        return elements(like.device, like.dtype, self.memory)
+    def _room(self, like: Tensor, ending: bool = False) -> int:
+        return elements(like.device, like.dtype, self.memory, ending)
 
     def _tighten(self, state: State, position: int) -> Interval:
         """The node's interval, met with CROWN's bounds of the neurons that matter."""
         graph = state.graph
-        signs = isinstance(state.region, Box) and _kinks_alone(graph, position)
-        signs = signs and bool(stops(graph, position))
+        signs = not self.rigorous and isinstance(state.region, Box)
+        signs = signs and _kinks_alone(graph, position) and bool(stops(graph, position))
         return self._search(state, position, self._arithmetic.answer, signs)
 
     def _search(
@@ -142,7 +142,7 @@ class Crown(BoundMethod):
         undecided = _undecided(state.graph, position, interval)
         if not isinstance(state.region, Box) and affine_in_input(state.graph, position):
             undecided = torch.ones_like(undecided)  # intervals know the bounding box alone
-        room = self._room(interval[0])
+        room = self._room(interval[0], ending=signs)
         found = tightened(state, position, undecided, bounds_of, room, signs)
         return self._arithmetic.met(state, position, interval, found)
 

@@ -18,7 +18,6 @@ from certus.graph.affine import Linear
 from certus.graph.graph import Node
 from certus.relax import Interval
 
-_FEWER = 4  # times as many rows fit into the caches where most of them end on the way
 _WORTH = 32  # rows that are worth a thread
 _ALONE = 64  # rows of an input that are worth a walk of their own
 
@@ -46,8 +45,8 @@ class _Search:
         return self.state.graph.nodes[self.position]
 
     def rows_at_once(self, width: int) -> int:
-        """Rows of `width` elements that one walk may carry: a pair for each neuron, unless signs do."""
-        return max(1, (self.room * _FEWER if self.likely is not None else self.room // 2) // width)
+        """Neurons whose rows of `width` elements one walk may carry, each with its negative."""
+        return max(1, self.room // 2 // width)
 
 
 def tightened(

@@ -1,18 +1,32 @@
 """Evaluation: resumable runs, their ledger, figures, and the check of proofs against attacks."""
 
+from certus.evaluation.alpha import at_alpha as at_alpha
+from certus.evaluation.alpha import fitting as fitting
 from certus.evaluation.attack_runner import AttackRunner as AttackRunner
+from certus.evaluation.cluster import Cluster as Cluster
+from certus.evaluation.cohen import LogSettings as LogSettings
+from certus.evaluation.cohen import ends_early as ends_early
 from certus.evaluation.comparison import summary as summary
 from certus.evaluation.job import Job as Job
 from certus.evaluation.ledger import COLUMNS as COLUMNS
 from certus.evaluation.ledger import Ledger as Ledger
+from certus.evaluation.local import Local as Local
 from certus.evaluation.metrics import Curve as Curve
 from certus.evaluation.metrics import Figure as Figure
 from certus.evaluation.metrics import attack_curve as attack_curve
 from certus.evaluation.metrics import average_certified_radius as average_certified_radius
 from certus.evaluation.metrics import clean_accuracy as clean_accuracy
 from certus.evaluation.metrics import curve as curve
+from certus.evaluation.pool import InProcess as InProcess
+from certus.evaluation.pool import Pool as Pool
 from certus.evaluation.run import evaluate as evaluate
 from certus.evaluation.sandwich import Sandwich as Sandwich
 from certus.evaluation.sandwich import check as check
+from certus.evaluation.smoothed import Smoothing as Smoothing
+from certus.evaluation.smoothed import certificates as certificates
+from certus.evaluation.smoothed import figures as figures
 from certus.evaluation.table import export as export
 from certus.evaluation.table import read as read
+from certus.evaluation.transcript import audit as audit
+from certus.evaluation.transcript import evidence_of as evidence_of
+from certus.evaluation.transcript import reproduced as reproduced

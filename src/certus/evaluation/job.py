@@ -1,14 +1,12 @@
 """Job: one evaluation, and the key under which its rows are kept."""
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +14,8 @@ from torch import Tensor
 
 from certus.core import ArgumentError, Certificates, Progress, validate
 from certus.core.progress import silent
+from certus.evaluation.block import Work
+from certus.evaluation.source import source_hash, version
 from certus.threats import NORMS, NormBall
 
 
@@ -147,8 +147,8 @@ class Job:
             repr(self.eps),
             self.clip,
             str(self.seed),
-            _version(),
-            _source_hash(),
+            version(),
+            source_hash(),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -164,10 +164,23 @@ class Job:
             )
         return found
 
+    def work(self) -> Work:
+        """What is done to each block of inputs."""
+        return Work(
+            run=self.key,
+            model=self.model,
+            model_name=self.model_name,
+            data_name=self.data.name,
+            certifier=self.certifier,
+            question=self.question,
+            norm=self.threat.norm,
+            eps=self.eps,
+        )
+
     def run(self) -> dict[str, Any]:
         """What the ledger keeps of this job."""
         versions = {
-            "certus": _version(),
+            "certus": version(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
@@ -188,20 +201,3 @@ class Job:
             "card": json.dumps(self.card, sort_keys=True, default=str),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-
-
-@cache
-def _source_hash() -> str:
-    """Hash of Certus's own code: rows of an older rule are never taken for those of a newer one."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        if not {"cli", "report"} & set(path.parts[-3:-1]):  # they compute no row
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("certus")
-    except importlib.metadata.PackageNotFoundError:
-        return "source"

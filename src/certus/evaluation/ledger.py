@@ -9,7 +9,9 @@ from typing import Any
 from certus.core import ArgumentError, FileError
 
 APPLICATION = 0x43455254  # "CERT", the mark by which SQLite files of Certus are known
-SCHEMA = 1
+SCHEMA = 2
+READS = (1, SCHEMA)
+"""Schema 1 lacks the column `evidence`; such a file gets it with the first thing that is written to it."""
 
 COLUMNS: dict[str, type] = {
     "run": str,
@@ -27,8 +29,13 @@ COLUMNS: dict[str, type] = {
     "eps": float,
     "confidence": float,
     "seconds": float,
+    "evidence": str,
 }
-"""Columns of a row; `eps` may be None, the other numbers may be NaN but are never missing."""
+"""Columns of a row; `eps` may be None, the other numbers may be NaN but are never missing.
+
+evidence is JSON text: all that a statistical certificate rests on (`evaluation.transcript`), "" where
+there is none.
+"""
 
 RUN_COLUMNS: dict[str, type] = {
     "run": str,
@@ -94,6 +101,7 @@ class Ledger:
         values = _values(run, RUN_COLUMNS)
         marks = ", ".join("?" * len(values))
         with self._transaction():
+            self._upgrade()
             self._db.execute(
                 f"INSERT INTO runs VALUES ({marks}) ON CONFLICT (run) DO NOTHING", values
             )
@@ -106,6 +114,7 @@ class Ledger:
         values = [_values(row, COLUMNS) for row in rows]
         marks = ", ".join("?" * len(COLUMNS))
         with self._transaction():
+            self._upgrade()
             self._db.executemany(f"INSERT OR REPLACE INTO rows VALUES ({marks})", values)
 
     def done(self, run: str) -> set[int]:
@@ -123,12 +132,13 @@ class Ledger:
                 f"rows have no column {unknown[0]!r} (they have: {', '.join(COLUMNS)})"
             )
         where = " AND ".join(f"rows.{_sql_name(name)} = ?" for name in wanted) or "1"
-        names = ", ".join(f"rows.{_sql_name(name)}" for name in COLUMNS)
-        query = (
-            f"SELECT {names} FROM rows JOIN runs USING (run) WHERE {where} "
-            "ORDER BY runs.rowid, rows.idx"
-        )
         with self._speaking():
+            absent = {"evidence"} if self._pragma("user_version") == 1 else set()
+            names = ", ".join("''" if n in absent else f"rows.{_sql_name(n)}" for n in COLUMNS)
+            query = (
+                f"SELECT {names} FROM rows JOIN runs USING (run) WHERE {where} "
+                "ORDER BY runs.rowid, rows.idx"
+            )
             found = self._db.execute(query, tuple(wanted.values())).fetchall()
         return [self._typed(values, COLUMNS) for values in found]
 
@@ -147,9 +157,9 @@ class Ledger:
         elif mark != APPLICATION:
             raise FileError(f"{self.path}: this is a database, but not a Certus ledger")
         version = self._pragma("user_version")
-        if version != SCHEMA:
+        if version not in READS:
             raise FileError(
-                f"{self.path}: the ledger has schema {version}, this Certus reads schema {SCHEMA}; "
+                f"{self.path}: the ledger has schema {version}, this Certus reads schemas 1 to {SCHEMA}; "
                 "use the Certus that wrote it, or start a new file"
             )
         if self._pragma("quick_check(1)") != "ok":
@@ -170,6 +180,12 @@ class Ledger:
                 f"FOREIGN KEY (run) REFERENCES runs (run), CHECK (verdict IN ({verdicts})))"
             )
             self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def _upgrade(self) -> None:
+        """Give a file of schema 1 the column that it lacks, within the transaction that writes to it."""
+        if self._pragma("user_version") == 1:
+            self._db.execute("ALTER TABLE rows ADD COLUMN evidence TEXT NOT NULL DEFAULT ''")
             self._db.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def _pragma(self, name: str) -> Any:

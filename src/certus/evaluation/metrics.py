@@ -8,6 +8,7 @@ combined. The table of a whole comparison is `certus.evaluation.summary` (compar
 """
 
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -86,11 +87,12 @@ def curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
     _same(rows, "model", "data", "norm", "method")
     _one_alpha(rows)
     best = _best(rows)
+    reaches = {level: sorted(best[i] for i in asked) for level, asked in _asked(rows).items()}
     points = [canonical(e) for e in grid]
     figures = []
     for eps in points:
-        asked = _asked(rows, eps, above=True)
-        figures.append(fraction(sum(best[i] >= eps for i in asked), len(asked)))
+        found = reaches[_level(reaches, eps, above=True)]
+        figures.append(fraction(len(found) - bisect_left(found, eps), len(found)))
     return _curve(points, figures)
 
 
@@ -110,10 +112,11 @@ def attack_curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
     broken: dict[int, float] = defaultdict(lambda: math.inf)
     for row in rows:
         broken[row["index"]] = min(broken[row["index"]], _falls(row))
+    asked_at = _asked(rows)
     points = [canonical(e) for e in grid]
     figures = []
     for eps in points:
-        asked = _asked(rows, eps, above=False)
+        asked = asked_at[_level(asked_at, eps, above=False)]
         figures.append(fraction(sum(broken[i] > eps for i in asked), len(asked)))
     return _curve(points, figures)
 
@@ -165,14 +168,22 @@ def _best(rows: Sequence[Row]) -> dict[int, float]:
     return best
 
 
-def _asked(rows: Sequence[Row], eps: float, *, above: bool) -> set[int]:
-    """The inputs evaluated at the level nearest to eps from above (below), or without level."""
-    levels = sorted({canonical(row["eps"]) for row in rows if row["eps"] is not None})
+def _asked(rows: Sequence[Row]) -> dict[float | None, set[int]]:
+    """The inputs evaluated at each level, with those without level; those alone where there is none."""
+    without = {row["index"] for row in rows if row["eps"] is None}
+    found: dict[float | None, set[int]] = {}
+    for row in rows:
+        if row["eps"] is not None:
+            found.setdefault(canonical(row["eps"]), set(without)).add(row["index"])
+    return found or {None: without}
+
+
+def _level(levels: Iterable[float | None], eps: float, *, above: bool) -> float | None:
+    """The level nearest to eps from above (below), the last one (first) where there is none."""
+    known = sorted(level for level in levels if level is not None)
     if above:
-        level = next((e for e in levels if e >= eps), levels[-1] if levels else None)
-    else:
-        level = next((e for e in reversed(levels) if e <= eps), levels[0] if levels else None)
-    return {r["index"] for r in rows if r["eps"] is None or canonical(r["eps"]) == level}
+        return next((e for e in known if e >= eps), known[-1] if known else None)
+    return next((e for e in reversed(known) if e <= eps), known[0] if known else None)
 
 
 def _curve(points: Sequence[float], figures: Sequence[Figure]) -> Curve:

@@ -1,26 +1,33 @@
 """Evaluate: model x data x certifier x threat -> rows in a ledger, resumable at every block."""
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import closing
+from itertools import groupby
 
-import torch
-
-from certus.core import ArgumentError, Progress
+from certus.core import Progress
 from certus.core.progress import silent
+from certus.evaluation.block import Blocks, Row
 from certus.evaluation.job import Job
 from certus.evaluation.ledger import Ledger
+from certus.evaluation.pool import InProcess, Pool
 
-Row = dict[str, Any]
 
-
-def evaluate(job: Job, ledger: Ledger, progress: Progress = silent) -> list[Row]:
-    """Rows of the inputs that the job asks for; those already in the ledger are not computed again.
+def evaluate(
+    job: Job, ledger: Ledger, progress: Progress = silent, pool: Pool | None = None
+) -> list[Row]:
+    """Rows of the inputs that the job asks for, by index; those in the ledger are not computed again.
 
     Inputs go to the certifier in blocks aligned to multiples of its block size, with their
-    positions in the test split as ids, and every block is stored in one transaction. A block that
-    lacks an input is computed anew with all its inputs, so the rows (except `seconds`) are bitwise
-    those of a run that was never interrupted. Raises what the certifier and the ledger raise;
-    finished blocks stay.
+    positions in the test split as ids, and every block is stored in one transaction as soon as it
+    is finished. A block that lacks an input is computed anew with all its inputs, so the rows
+    (except `seconds`) are bitwise those of a run that was never interrupted.
+
+    pool says where blocks are computed (default: one after the other in this process). For methods
+    that count classes of noisy copies, rows are bitwise the same with any pool. Those that rest on
+    bounds may differ by rounding where a worker's operations have another number of threads than
+    those of the process that they are compared with; each is as sound as the other.
+
+    Raises what the certifier, the pool and the ledger raise; finished blocks stay.
     """
     key, wanted = job.key, job.wanted()
     ledger.add_run(job.run())
@@ -30,13 +37,14 @@ def evaluate(job: Job, ledger: Ledger, progress: Progress = silent) -> list[Row]
     hits = sum(r["verdict"] == verdict for r in finished if r["index"] in asked)
     count = len(asked & present)
     progress(count, len(wanted), f"{word} {hits}/{count}")
-    for batch in _blocks(asked, present, job.certifier.block):
-        rows = _rows(job, key, batch)
-        ledger.append(rows)
-        fresh = [row for row in rows if row["index"] in asked - present]
-        hits += sum(row["verdict"] == verdict for row in fresh)
-        count += len(fresh)
-        progress(count, len(wanted), f"{word} {hits}/{count}")
+    blocks = Blocks(job.data, list(_batches(asked, present, job.certifier.block)))
+    with closing((pool or InProcess()).compute(job.work(), blocks)) as computed:
+        for rows in computed:
+            ledger.append(rows)
+            fresh = [row for row in rows if row["index"] in asked - present]
+            hits += sum(row["verdict"] == verdict for row in fresh)
+            count += len(fresh)
+            progress(count, len(wanted), f"{word} {hits}/{count}")
     return [row for row in ledger.rows(key) if row["index"] in asked]
 
 
@@ -46,41 +54,9 @@ def _counted(job: Job) -> tuple[str, str]:
     return ("broken", "falsified") if attack else ("certified", "verified")
 
 
-def _blocks(asked: set[int], present: set[int], block: int) -> Iterator[list[int]]:
+def _batches(asked: set[int], present: set[int], block: int) -> Iterator[list[int]]:
     """The blocks with an input still to do: all inputs of each, asked for now or stored before."""
-    for number in sorted({i // block for i in asked - present}):
-        yield sorted(i for i in asked | present if i // block == number)
-
-
-def _rows(job: Job, key: str, batch: list[int]) -> list[Row]:
-    """One call of the certifier on the inputs of a batch (positions in the test split)."""
-    at = torch.tensor(batch)
-    # A Graph says where and in which precision it computes; others take the data as it is.
-    place = {
-        "device": getattr(job.model, "device", None),
-        "dtype": getattr(job.model, "dtype", None),
-    }
-    x = job.data.x_test[at].to(**{k: v for k, v in place.items() if v is not None})
-    y = job.data.y_test[at].to(x.device)
-    found = job.certifier(job.model, x, y, job.question, ids=batch)
-    if len(found) != len(batch):
-        raise ArgumentError(
-            f"{job.certifier.name} gave {len(found)} answers for {len(batch)} inputs"
-        )
-    return [
-        {
-            "run": key,
-            "model": job.model_name,
-            "data": job.data.name,
-            "index": index,
-            "label": label,
-            **{name: answer[name] for name in _ANSWER},
-            "method": job.certifier.name,
-            "norm": job.threat.norm,
-            "eps": job.eps,
-        }
-        for index, label, answer in zip(batch, y.tolist(), found.to_rows(), strict=True)
-    ]
-
-
-_ANSWER = ("prediction", "verdict", "reason", "radius", "margin", "confidence", "seconds")
+    lacking = {i // block for i in asked - present}
+    members = sorted(i for i in asked | present if i // block in lacking)
+    for _, batch in groupby(members, lambda i: i // block):
+        yield list(batch)

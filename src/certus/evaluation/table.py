@@ -1,4 +1,4 @@
-"""Tables of evaluation rows as files: CSV, Parquet, or the ledger itself."""
+"""Tables of evaluation rows as files: CSV, Parquet, certification logs, or the ledger itself."""
 
 import csv
 import math
@@ -10,20 +10,24 @@ from typing import Any
 
 from certus.core import ArgumentError, FileError
 from certus.core.errors import require
+from certus.evaluation.cohen import LogSettings, read_log, write_log
 from certus.evaluation.ledger import COLUMNS, VERDICTS, Ledger
 
 Row = dict[str, Any]
 
+_LATER = {"evidence": ""}  # columns that older tables lack, with what stands for them
+
 
 def export(rows: Sequence[Row], path: str | Path) -> Path:
-    """Write rows to a .csv or .parquet file, which appears whole or not at all; return its path.
+    """Write rows to a .csv, .parquet or .tsv file, which appears whole or not at all; return its path.
 
-    In CSV, floats are written so that they read back exactly; NaN and a missing eps are empty.
+    In CSV, floats are written so that they read back exactly; NaN and a missing eps are empty. A .tsv
+    is a certification log of one smoothing run (`cohen.write_log`).
     Raises ArgumentError for another suffix or other columns, FileError where the file cannot be
     written, DependencyError where Parquet needs a package.
     """
     path = Path(path)
-    writer = _of(path, {".csv": _write_csv, ".parquet": _write_parquet})
+    writer = _of(path, {".csv": _write_csv, ".parquet": _write_parquet, ".tsv": write_log})
     for row in rows:
         if set(row) != set(COLUMNS):
             raise ArgumentError(f"a row has the columns {', '.join(COLUMNS)}, got {', '.join(row)}")
@@ -44,14 +48,18 @@ def export(rows: Sequence[Row], path: str | Path) -> Path:
     return path
 
 
-def read(path: str | Path) -> list[Row]:
-    """Rows from a .csv, .parquet or ledger (.sqlite, .db) file; FileError names the bad line."""
+def read(path: str | Path, log: LogSettings | None = None) -> list[Row]:
+    """Rows from a .csv, .parquet, .tsv or ledger (.sqlite, .db) file; FileError names the bad line.
+
+    A .tsv is a certification log (`cohen.read_log`); `log` is what such a file does not say of itself.
+    """
     path = Path(path)
     reader = _of(
         path,
         {
             ".csv": _read_csv,
             ".parquet": _read_parquet,
+            ".tsv": lambda file: read_log(file, log or LogSettings()),
             ".sqlite": _read_ledger,
             ".db": _read_ledger,
         },
@@ -114,7 +122,7 @@ def _read_parquet(path: Path) -> list[Row]:
             f"{path}: is not a readable Parquet file ({str(error).splitlines()[0]})"
         ) from error
     _need(path, table.column_names)
-    records = table.select(list(COLUMNS)).to_pylist()
+    records = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
     return [_row(record, f"{path}, row {number}") for number, record in enumerate(records)]
 
 
@@ -124,7 +132,7 @@ def _read_ledger(path: Path) -> list[Row]:
 
 
 def _need(path: Path, names: Sequence[str]) -> None:
-    missing = [name for name in COLUMNS if name not in names]
+    missing = [name for name in COLUMNS if name not in names and name not in _LATER]
     if missing:
         raise FileError(f"{path}: is not a table of Certus, it lacks the column {missing[0]}")
 
@@ -136,9 +144,9 @@ def _row(record: dict[str, Any], where: str) -> Row:
     row: Row = {}
     for name, kind in COLUMNS.items():
         try:
-            row[name] = _value(name, kind, record[name])
+            row[name] = _value(name, kind, record.get(name, _LATER.get(name)))
         except (TypeError, ValueError):
-            raise FileError(f"{where}: {record[name]!r} is not a value for {name}") from None
+            raise FileError(f"{where}: {record.get(name)!r} is not a value for {name}") from None
     return row
 
 

@@ -9,6 +9,7 @@ from certus.evaluation import attack_curve, check, curve, summary
 from certus.evaluation.comparison import is_attack
 from certus.evaluation.metrics import canonical, group
 from certus.evaluation.sandwich import Layer
+from certus.report import smoothed
 from certus.report.data import GalleryItem, Line, ReportData, Sandwich, number
 from certus.report.names import name_methods, name_models
 
@@ -31,18 +32,20 @@ def report_data(
 
     headline maps a norm to the eps of the headline and the table; by default the eps at which most
     methods were run, the middle one of several. Raises ArgumentError without usable rows and
-    ContradictionError where a proof and a replayed counterexample disagree.
+    ContradictionError where a proof and a replayed counterexample disagree. A smoothing certificate whose
+    transcript proves less than it claims counts as not certified, and a note says so.
     """
     if not rows:
         raise ArgumentError(
             "there are no evaluation rows; run `certus certify` or `certus compare` first"
         )
     known = {run["run"]: run for run in runs}
-    models = name_models(rows, known)
+    audited = smoothed.checked(rows)
+    models = name_models(audited.rows, known)
     checked = check(models, runs)
     named = name_methods(models, known)
     sized = [row for part in _parts(named).values() if _sized(part) for row in part]
-    notes = []
+    notes = smoothed.warnings(audited, rows)
     if len(sized) < len(named):
         names = sorted({str(row["norm"]) for row in named} - {str(row["norm"]) for row in sized})
         where = f" ({', '.join(names)})" if names else ""
@@ -66,6 +69,8 @@ def report_data(
         gallery=tuple(gallery),
         reproducibility=dict(reproducibility or {}),
         notes=tuple(notes),
+        smoothed=smoothed.groups(named),
+        audited=audited,
     )
 
 

@@ -138,7 +138,9 @@ class ReportData:
     keys as in certus.evaluation.summary. headline maps a norm to its headline eps. reproducibility
     maps a name to a text (versions, seeds, commands).
     notes are warnings that a reader must see. compared counts the pairs of a certificate and a
-    counterexample that were checked against each other. Raises ArgumentError where there is nothing to show.
+    counterexample that were checked against each other. smoothed holds the smoothing certificates by data
+    set and norm (`report.smoothed.Group`), audited what their transcripts prove (`Checked`).
+    Raises ArgumentError where there is nothing to show.
     """
 
     title: str
@@ -152,6 +154,8 @@ class ReportData:
     gallery: Sequence[GalleryItem] = ()
     reproducibility: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    smoothed: Sequence[Any] = ()
+    audited: Any = None
 
     def __post_init__(self) -> None:
         """Refuse an empty report and summaries without their keys."""
@@ -165,6 +169,12 @@ class ReportData:
             missing = [key for key in SUMMARY if key not in row]
             if missing:
                 raise ArgumentError(f"a summary row lacks {', '.join(missing)}")
+
+    @property
+    def only_smoothed(self) -> bool:
+        """Whether smoothing certificates are all that there is: then their section says everything."""
+        held = sum(entry.figures.n for group in self.smoothed for entry in group.entries)
+        return held == len(self.rows)
 
     @property
     def norms(self) -> list[str]:

@@ -34,6 +34,7 @@ def render(data: ReportData) -> str:
         confidence=words.confidence,
         norm=words.norm,
         gap=words.gap,
+        whole=words.whole,
     )
     table = _looks(data)
     return environment.get_template("report.html.j2").render(
@@ -45,6 +46,8 @@ def render(data: ReportData) -> str:
         attacked=any(line.kind == "attack" for line in data.curves),
         charts=_charts(data, table),
         legend=_legend(data, table),
+        groups=_smoothed(data),
+        audit=data.audited,
         cards=cards(data.gallery),
         runs=[_run(run) for run in data.runs],
         models=_models(data.runs),
@@ -130,6 +133,32 @@ def _charts(data: ReportData, table: Mapping[str, Look]) -> list[dict[str, Any]]
         chart = overview(rows, table, f"o{i}") if rows else ""
         charts.append({"norm": norm, "eps": eps, "overview": chart, "panels": panels})
     return charts
+
+
+def _smoothed(data: ReportData) -> list[dict[str, Any]]:
+    """For each data set and norm of smoothing certificates its chart, legend and remarks."""
+    found = []
+    for i, group in enumerate(data.smoothed):
+        table = looks([entry.name for entry in group.entries], [])
+        lines = [entry.line for entry in group.entries]
+        limit = max(line.eps[-1] for line in lines)
+        entries = [
+            {"name": e.name, "figures": e.figures, "sample": key(table[e.name], f"s{i}k{j}")}
+            for j, e in enumerate(group.entries)
+        ]
+        found.append(
+            {
+                "data": group.data,
+                "norm": group.norm,
+                "radii": group.radii,
+                "entries": entries,
+                "remarks": [(e.name, e.notes) for e in group.entries if e.notes],
+                "svg": panel(lines, table, f"s{i}", limit=limit, axis="radius"),
+                "best": group.best,
+                "middle": group.middle,
+            }
+        )
+    return found
 
 
 def _panel(lines: Sequence[Line], table: Mapping[str, Look], name: str) -> dict[str, Any]:

@@ -55,12 +55,13 @@ def panel(
     name: str,
     clean: float = math.nan,
     limit: float | None = None,
+    axis: str = "eps",
 ) -> Markup:
     """Accuracy against eps for one model in one norm: every method, its band, attacks, clean accuracy.
 
     Between two evaluated eps a certificate counts from the right (balls are nested) and an attack
     from the left, so every step drawn is a true bound. clean in [0, 1] starts the attacks' curves.
-    limit is the right end of the eps axis, shared by panels that are to be compared.
+    limit is the right end of the eps axis, shared by panels that are to be compared, axis its name.
     """
     figure = Figure(figsize=PANEL)
     axes = figure.add_axes(FRAME)
@@ -71,13 +72,13 @@ def panel(
         _draw(axes, line, looks[_key(line)], clean)
     axes.set_xlim(0, top * 1.03)
     axes.set_ylim(-2, 102)
-    axes.set_xlabel(f"eps ({norm_name(lines[0].norm) if lines else ''})")
+    axes.set_xlabel(f"{axis} ({norm_name(lines[0].norm) if lines else ''})")
     axes.set_ylabel("accuracy")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0f}%"))
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     _plain(axes)
     names = ", ".join(dict.fromkeys(line.method for line in lines))
-    return svg(figure, name, f"Accuracy against eps: {names}")
+    return svg(figure, name, f"Accuracy against {axis}: {names}")
 
 
 def overview(rows: Sequence[Row], looks: Mapping[str, Look], name: str) -> Markup:

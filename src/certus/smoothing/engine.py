@@ -100,9 +100,10 @@ class Evaluator:
         self._desks: list[_Desk] = []
         self._threads = torch.get_num_threads()
         alone = isinstance(module, nn.Module | Graph) and x.device.type == "cpu"
-        if alone and self._threads > 1 and isinstance(module, nn.Module):
-            alone = not keeps_state(module, x.new_zeros((1, *noise.rows_shape(tuple(x.shape[1:])))))
         self._workers = self._threads if alone else 1
+        if self._workers > 1 and isinstance(module, nn.Module):
+            row = x.new_zeros((1, *noise.rows_shape(tuple(x.shape[1:]))))
+            self._workers = 1 if keeps_state(module, row) else self._workers
         self._pool = ThreadPoolExecutor(
             self._workers,
             initializer=torch.set_num_threads,

@@ -105,13 +105,13 @@ class Smoothed:
         says all that the certificate rests on. Raises ArgumentError (also where n0 > n) and ModelError.
         """
         started = time.perf_counter()
+        if isinstance(self.noise, Derandomized):
+            return self._proofs(*self._ready(x, ids), started, progress)
         validate.probability(alpha, "alpha")
         rule = Fixed(n0=n0, n=n) if rule is None else rule
         if not isinstance(rule, Rule):
             raise ArgumentError(f"rule must be a Rule such as Fixed(n=1000), got {rule!r}")
         x, keys = self._ready(x, ids)
-        if isinstance(self.noise, Derandomized):
-            return self._proofs(x, keys, started, progress)
         noise, total = self.noise, len(x) * (rule.n0 + rule.n)
         with self._engine(x) as engine:
             chosen = engine.tally(

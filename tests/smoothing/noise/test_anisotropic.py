@@ -84,3 +84,9 @@ def test_deviations_fit_the_input():
 def test_bad_deviations(sigma):
     with pytest.raises(ArgumentError, match="sigma"):
         AnisotropicGaussian(sigma)
+
+
+def test_another_arrangement_of_the_same_deviations_has_another_name():
+    """A ledger tells configurations apart by what they print."""
+    assert repr(NOISE) == repr(AnisotropicGaussian(SIGMA.double()))
+    assert repr(NOISE) != repr(AnisotropicGaussian(SIGMA.T))

@@ -7,12 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from tests.smoothing.lookup import Table, changes, keeps
 
 from certus.core import ArgumentError
 from certus.core.random import generator
-from certus.smoothing.noise import Flips
+from certus.smoothing.noise import Flips, SparseFlips
 from certus.smoothing.noise.flips import _regions, _steps
+from certus.smoothing.noise.whole import fill_whole
 
 
 def test_thresholds_are_the_published_ones(shared_data):
@@ -169,3 +171,22 @@ def test_inputs_off_the_grid_are_refused():
 def test_bad_settings(arguments):
     with pytest.raises(ArgumentError):
         Flips(*arguments)
+
+
+@pytest.mark.parametrize("number", [1, 5, 1275, 2**24 - 1])
+def test_whole_numbers_lie_below_their_number(number):
+    draws = torch.empty(100_000)
+    fill_whole(draws, number, generator(1))
+    assert bool(((draws >= 0) & (draws < number) & (draws == draws.floor())).all())
+    assert number > 2000 or len(draws.unique()) == number
+
+
+def test_long_decimals_are_drawn_as_they_are_written():
+    """32 random bits divided by 10 million make the smaller numbers likelier, by 6e-4 together."""
+    draws = torch.empty(20_000_000)
+    Flips(0.5032704, 1).fill(draws, generator(0))
+    assert binomtest(int((draws == 0).sum()), len(draws), 0.5032704).pvalue > 1e-3
+    noise = SparseFlips(0.4967296, 0.1, 1)
+    noise.fill(draws, generator(0))
+    ones = noise.apply(torch.zeros(1), draws, draws)
+    assert binomtest(int(ones.sum()), len(draws), 0.4967296).pvalue > 1e-3

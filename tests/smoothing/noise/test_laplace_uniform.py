@@ -98,3 +98,17 @@ def test_a_linear_classifier_has_no_point_of_another_class_within(noise, law, p)
     weights = torch.tensor([1.0, 0.6, -0.3], dtype=torch.float64)
     distance = float((draws @ weights).quantile(p)) / float(weights.abs().max())
     assert float(noise.radius(p - 0.004)) < distance  # 4 deviations of the estimate
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_laplace_draws_are_quantiles_of_the_generators_own_numbers(dtype):
+    """torch's exponential draws come from elsewhere on some processors (pytorch issue 132395)."""
+    drawn = Laplace(0.7).sample((64, 5), generator(3), dtype)
+    uniform = torch.empty((64, 5), dtype=torch.float64).uniform_(-1, 1, generator=generator(3))
+    expected = laplace(scale=0.7).ppf((1 + uniform.numpy()) / 2)
+    np.testing.assert_allclose(drawn.double().numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_laplace_draws_are_finite_at_the_end_of_the_uniform_range(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda self, *_, **__: self.fill_(-1.0))
+    assert bool(torch.isfinite(Laplace(1.0).sample((1, 2), generator(0))).all())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError
+from certus.core.fingerprint import fingerprint
 from certus.smoothing.noise.base import Noise, Probability
 from certus.smoothing.noise.rounding import below, normal_gap
 
@@ -40,9 +41,10 @@ class AnisotropicGaussian(Noise):
         object.__setattr__(self, "sigma", kept)
 
     def __repr__(self) -> str:
-        """Its shape and range, as an image of deviations has no short form."""
+        """Its shape, range and hash, which tells it from others: it has no short form."""
         shape, least, most = tuple(self.sigma.shape), self.sigma.min(), self.sigma.max()
-        return f"AnisotropicGaussian(shape={shape}, least={least:.6g}, most={most:.6g})"
+        name = fingerprint([("sigma", self.sigma)])
+        return f"AnisotropicGaussian(shape={shape}, least={least:.6g}, most={most:.6g}, {name})"
 
     def check(self, x: Tensor) -> None:
         """Refuse inputs [B, *shape] that sigma does not broadcast to."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from certus.core import ArgumentError, validate
 from certus.smoothing.noise.base import Noise
 from certus.smoothing.noise.likelihood import Regions
-from certus.smoothing.noise.whole import EXACT, decimal, most_changes
+from certus.smoothing.noise.whole import EXACT, decimal, fill_whole, most_changes
 from certus.smoothing.quantised import grid_positions, refuse_off_grid, refuse_other_size
 
 _FARTHEST = 512  # larger radii are not looked for, unless the class is certain
@@ -26,7 +26,7 @@ class Flips(Noise):
     Inputs have `size` values k / levels, k = 0..levels (MNIST in black and white: levels 1; 8-bit
     images: levels 255); others are refused. The `levels` other values are equally likely. keep is read
     as the decimal number that it is written as (0.8 is 4/5), must exceed the chance of each other
-    value, and is drawn by whole numbers, exactly but for the 32 bits of the generator.
+    value, and is drawn by whole numbers, exactly but for 2^-29 of a chance.
 
     Certifies L0: no change of at most r values to other grid values changes the answer. r features
     differ between x and x'; u of them are seen as in x and v as in x', and all outcomes of one u - v
@@ -73,7 +73,7 @@ class Flips(Noise):
     def fill(self, out: Tensor, generator: torch.Generator) -> None:
         """How many grid values to go on, modulo levels + 1: 0 to keep the value."""
         keep, other = self._weights
-        out.random_(0, keep + self.levels * other, generator=generator)
+        fill_whole(out, keep + self.levels * other, generator)
         _steps(out, keep, other)
 
     def apply(self, x: Tensor, draws: Tensor, out: Tensor) -> Tensor:

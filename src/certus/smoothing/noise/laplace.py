@@ -37,10 +37,14 @@ class Laplace(Noise):
         validate.positive(self.scale, "scale")
 
     def fill(self, out: Tensor, generator: torch.Generator) -> None:
-        """Exponential draws with a random sign."""
-        signs = torch.empty(out.shape, dtype=torch.bool).random_(generator=generator)
-        out.exponential_(1.0 / self.scale, generator=generator)
-        out.mul_(signs.to(out.dtype).mul_(2).sub_(1))
+        """The quantile function of uniform draws, in float64.
+
+        torch's own exponential draws differ between processors, and on some of them come from streams
+        that may overlap.
+        """
+        uniform = torch.empty(out.shape, dtype=torch.float64).uniform_(-1, 1, generator=generator)
+        size = uniform.abs().clamp_(max=1 - 2**-53).neg_().log1p_().mul_(-self.scale)
+        out.copy_(size.copysign_(uniform))
 
     def proven(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         """Half the difference of the Laplace quantiles, rounded down."""

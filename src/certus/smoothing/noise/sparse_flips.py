@@ -13,7 +13,7 @@ from torch import Tensor
 from certus.core import ArgumentError, validate
 from certus.smoothing.noise.base import Noise
 from certus.smoothing.noise.likelihood import Regions
-from certus.smoothing.noise.whole import EXACT, decimal, most_changes
+from certus.smoothing.noise.whole import EXACT, decimal, fill_whole, most_changes
 from certus.smoothing.quantised import refuse_off_grid, refuse_other_size
 
 _FARTHEST = 256  # larger radii are not looked for, unless nothing limits them
@@ -67,7 +67,7 @@ class SparseFlips(Noise):
 
     def fill(self, out: Tensor, generator: torch.Generator) -> None:
         """Whole numbers, which `apply` compares with the chances."""
-        out.random_(0, self._weights[2], generator=generator)
+        fill_whole(out, self._weights[2], generator)
 
     def apply(self, x: Tensor, draws: Tensor, out: Tensor) -> Tensor:
         """Ones and zeros, some of them flipped."""

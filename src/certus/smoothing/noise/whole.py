@@ -4,6 +4,8 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+import torch
+from torch import Tensor
 
 EXACT = 2**24
 """Whole numbers below it are exact in float32, which draws are held in."""
@@ -32,6 +34,16 @@ def _most(lower: Fraction, upper: Fraction, size: int, survives: Survives) -> in
         middle = (good + bad) // 2
         good, bad = (middle, bad) if survives(lower, upper, middle) else (good, middle)
     return good
+
+
+def fill_whole(out: Tensor, number: int, generator: torch.Generator) -> None:
+    """Overwrite out with whole numbers 0..number - 1 of one chance each, number < EXACT.
+
+    53 bits make them, so that no chance of a set of them is off by more than number / 2^53. The 32
+    bits of `random_` would leave 2e-4 of a value's chance to stay, where number is 10 million.
+    """
+    uniform = torch.empty(out.shape, dtype=torch.float64).uniform_(0, number, generator=generator)
+    out.copy_(uniform.floor_().clamp_(max=number - 1))
 
 
 def decimal(probability: float) -> Fraction:

@@ -1,0 +1,226 @@
+"""Logs in the format of Cohen, Rosenfeld and Kolter 2019: one line for each certified input."""
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from certus.core import ArgumentError, FileError
+from certus.core.validate import count, positive, probability
+from certus.evaluation.alpha import fitting, sampled
+from certus.evaluation.ledger import COLUMNS
+from certus.evaluation.metrics import correct, smoothed
+from certus.evaluation.transcript import evidence_of, noise_of
+from certus.smoothing.noise import Gaussian, Noise
+from certus.smoothing.rules import Fixed
+
+Row = dict[str, Any]
+
+FIELDS = ("idx", "label", "predict", "radius", "correct", "time")
+SIZES = {
+    ("imagenet", "test"): 50_000,
+    ("imagenet", "train"): 1_281_167,
+    ("cifar10", "test"): 10_000,
+    ("cifar10", "train"): 50_000,
+    ("mnist", "test"): 10_000,
+    ("mnist", "train"): 60_000,
+}
+"""Inputs of the splits that logs take every n-th of, to tell where one ends early."""
+
+_NAME = re.compile(
+    r"(?P<data>.+?)__(?P<net>.+?)__noise_(?P<trained>[\d.]+)__(?P<split>\w+?)__sigma_(?P<sigma>[\d.]+)"
+)
+_CLOCK = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What a log does not say of itself.
+
+    sigma: standard deviation of the noise; where the file's name says it, the two must agree. n0 and n:
+    samples that chose the class and that bounded its probability. alpha: chance that a certificate is
+    wrong; where None, the largest (weakest) of the usual ones that the radii fit.
+    """
+
+    sigma: float | None = None
+    n0: int = 100
+    n: int = 100_000
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no count, no standard deviation, no probability."""
+        if count(self.n0, "n0") > count(self.n, "n"):
+            raise ArgumentError(f"n0 ({self.n0}) must not exceed n ({self.n})")
+        if self.sigma is not None:
+            positive(self.sigma, "sigma")
+        if self.alpha is not None:
+            probability(self.alpha, "alpha")
+
+
+def read_log(path: Path, settings: LogSettings) -> list[Row]:
+    """Rows of a log: tab-separated columns FIELDS, predict -1 where it abstains, time in seconds or h:mm:ss.
+
+    A name `dataset__arch__noise_TRAIN__split__sigma_CERTIFY.tsv` gives the row's data set, model and
+    sigma; otherwise settings must give sigma. The noise is Gaussian, the rule `Fixed`. Their evidence
+    holds the radius as printed, also of inputs that are not predicted as labelled, and which usual
+    alphas it fits. Raises FileError (with the line) for a log that is damaged, that fits no usual alpha
+    although none is stated, or whose sigma is not known.
+    """
+    named = _NAME.fullmatch(path.stem)
+    sigma = _sigma(path, float(named["sigma"]) if named else None, settings.sigma)
+    found = _lines(path)
+    noise, rule = Gaussian(sigma), Fixed(n0=settings.n0, n=settings.n)
+    radii = np.array([line["radius"] for line in found if line["prediction"] >= 0])
+    fits = fitting(radii, noise, settings.n)
+    alpha = settings.alpha if settings.alpha is not None else max(fits, default=None)
+    if alpha is None:
+        raise FileError(
+            f"{path}: its radii fit no usual alpha with sigma {sigma:g} and n = {settings.n}"
+            f"{_guess(radii, noise)}; state n (--n), or alpha too (--log-alpha)"
+        )
+    shared = {"noise": repr(noise), "rule": repr(rule), "n0": settings.n0, "n": settings.n}
+    shared |= {"shared": False, "alpha": alpha, "log": path.stem, "fits": fits}
+    if named:
+        split = "" if named["split"] == "test" else f" ({named['split']})"
+        model, data = f"{named['net']} noise {named['trained']}", named["data"] + split
+    else:
+        model, data = path.stem, "log"
+    common = {"run": path.stem, "model": model, "data": data, "margin": math.nan, "norm": "l2"}
+    common |= {"method": f"smoothing sigma={sigma:g}", "eps": None, "confidence": 1.0 - alpha}
+    rows = [sampled(common | line, shared, line["prediction"], line["radius"]) for line in found]
+    return [{name: row[name] for name in COLUMNS} for row in rows]
+
+
+def write_log(rows: Sequence[Row], path: Path) -> None:
+    """Write the certificates of one smoothing run (Gaussian noise, L2) as a log; see `read_log`.
+
+    Radii are written in full (not to three digits as in the original, which may round up); that of an
+    input predicted as another class than its label comes from its evidence, and is 0 without. Raises
+    ArgumentError for rows that are something else, OSError where the file cannot be written.
+    """
+    if len({row["run"] for row in rows}) > 1:
+        raise ArgumentError("a log holds one run; select the rows of one")
+    lines = [_line(row) for row in rows]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(FIELDS)
+        writer.writerows(lines)
+
+
+def ends_early(rows: Sequence[Row]) -> str:
+    """One sentence where a log stops before the end of its split, "" where it does not or is unknown.
+
+    It is known for the data sets of SIZES, whose inputs are taken at equal steps.
+    """
+    named = _NAME.fullmatch(str(evidence_of(rows[0]).get("log", ""))) if rows else None
+    size = SIZES.get((named["data"], named["split"])) if named else None
+    places = sorted(row["index"] for row in rows)
+    steps = {b - a for a, b in pairwise(places)}
+    if size is None or len(steps) != 1:
+        return ""
+    step = steps.pop()
+    whole = len(range(places[0], size, step))
+    if whole <= len(places):
+        return ""
+    return (
+        f"ends at input {places[-1]} of {size}: {len(places)} rows, a whole log in steps of {step} "
+        f"has {whole}"
+    )
+
+
+def _sigma(path: Path, named: float | None, stated: float | None) -> float:
+    if named is None and stated is None:
+        raise FileError(
+            f"{path}: the name does not say sigma (dataset__arch__noise_TRAIN__split__sigma_S.tsv); state it"
+        )
+    if named is not None and stated is not None and named != stated:
+        raise FileError(f"{path}: the name says sigma {named:g}, stated is {stated:g}")
+    sigma = stated if named is None else named
+    assert sigma is not None
+    return sigma
+
+
+def _guess(radii: np.ndarray, noise: Noise) -> str:
+    """The usual numbers of samples with which the radii do fit an alpha."""
+    for n in (1_000, 10_000, 100_000, 1_000_000):
+        fits = fitting(radii, noise, n)
+        if fits:
+            return f", but alpha {max(fits):g} with n = {n}"
+    return ""
+
+
+def _lines(path: Path) -> list[Row]:
+    found = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, delimiter="\t", strict=True)
+            missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise FileError(
+                    f"{path}: is not a certification log, it lacks the column {missing[0]}"
+                )
+            for record in reader:
+                found.append(_entry(record, f"{path}, line {reader.line_num}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path}: is not a readable log ({error})") from error
+    if len({entry["index"] for entry in found}) < len(found):
+        raise FileError(f"{path}: an input occurs twice")
+    return found
+
+
+def _entry(record: dict[str, Any], where: str) -> Row:
+    """index, label, prediction, radius and seconds of a line, checked against each other."""
+    try:
+        entry: Row = {
+            "index": int(record["idx"]),
+            "label": int(record["label"]),
+            "prediction": int(record["predict"]),
+            "radius": float(record["radius"]),
+            "seconds": _seconds(str(record["time"])),
+        }
+        said = bool(("0", "1").index(str(record["correct"]).strip()))
+    except (TypeError, ValueError):
+        raise FileError(f"{where}: is not a line of a certification log") from None
+    if None in record or entry["prediction"] < -1 or not 0 <= entry["radius"] < math.inf:
+        raise FileError(f"{where}: is not a line of a certification log")
+    if said != correct(entry):
+        raise FileError(f"{where}: `correct` contradicts label and prediction")
+    if entry["prediction"] < 0 and entry["radius"] > 0:
+        raise FileError(f"{where}: an abstention has no radius")
+    return entry
+
+
+def _seconds(text: str) -> float:
+    clock = _CLOCK.fullmatch(text.strip())
+    if clock is None:
+        return float(text)
+    days, hours, minutes, seconds = clock.groups(default="0")
+    return float(seconds) + 60 * (int(minutes) + 60 * (int(hours) + 24 * int(days)))
+
+
+def _line(row: Row) -> list[Any]:
+    record = evidence_of(row)
+    noise = noise_of(record)
+    gaussian = (noise is None and not record) or isinstance(noise, Gaussian)
+    if not smoothed(row) or row["eps"] is not None or row["norm"] != "l2" or not gaussian:
+        raise ArgumentError(
+            f"a log holds L2 certificates under Gaussian noise, not {row['method']} in {row['norm']}"
+        )
+    radius = row["radius"]
+    if row["prediction"] >= 0 and not correct(row):
+        radius = record.get("radius", 0.0)
+        if "probability" in record and noise is not None:
+            assert isinstance(noise, Noise)
+            radius = float(noise.radius(record["probability"], record["runner_up"]))
+    if not math.isfinite(radius):
+        raise ArgumentError(f"input {row['index']} has no finite radius, which a log cannot say")
+    time = str(timedelta(seconds=row["seconds"]))
+    numbers = [row["index"], row["label"], row["prediction"], repr(float(radius))]
+    return [*numbers, int(correct(row)), time]

@@ -1,0 +1,112 @@
+"""Figures of one run of smoothing: what is certified at each radius, how surely, and for how many samples."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from certus.core import ArgumentError
+from certus.core.validate import probability
+from certus.evaluation.metrics import (
+    Figure,
+    average_certified_radius,
+    curve,
+    smoothed,
+)
+from certus.evaluation.transcript import Record, evidence_of
+from certus.smoothing.statistics import count_lower_bound, lower_bound, rate_lower_bound
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smoothing:
+    """Figures from n certificates of one run.
+
+    radii [R]; certified [R]: share certified at each, with its 95% interval. alpha: chance of each single
+    certificate to be wrong, 0 for proofs; independent: whether inputs were known not to share draws.
+    true [R]: how many of these n inputs have what is claimed, at least; population [R]: the share of the
+    population that has it, at least. Both account for alpha, and each holds with confidence `level` at
+    its radius by itself. samples and median_samples are NaN where they were not kept.
+    """
+
+    n: int
+    radii: tuple[float, ...]
+    certified: tuple[Figure, ...]
+    true: tuple[int, ...]
+    population: tuple[float, ...]
+    level: float
+    alpha: float
+    independent: bool
+    acr: Figure
+    abstained: float
+    samples: float
+    median_samples: float
+    median_seconds: float
+
+
+def certificates(rows: Sequence[Row]) -> list[Row]:
+    """The rows that are certificates of a smoothed classifier: radii, not attacks at one eps."""
+    return [row for row in rows if smoothed(row) and row["eps"] is None]
+
+
+def figures(rows: Sequence[Row], radii: Sequence[float], level: float = 0.95) -> Smoothing:
+    """Figures of one run of smoothing at these radii. An abstention counts among n, never as correct.
+
+    The statement about a population takes the inputs as independent draws from it. Raises ArgumentError
+    for no rows, rows that are no smoothing certificates, several runs, alphas or models.
+    """
+    if not rows or len(certificates(rows)) < len(rows):
+        raise ArgumentError("figures of smoothing need certificates of a smoothed classifier")
+    delta = 1.0 - probability(level, "level")
+    records = [evidence_of(row) for row in rows]
+    alpha = _alpha(rows, records)
+    independent = all(record.get("shared") is False for record in records)
+    found = curve(rows, radii)
+    n = len({row["index"] for row in rows})
+    hits = [round(share * n) for share in found.accuracy]
+    taken = [_samples(record) for record in records]
+    return Smoothing(
+        n=n,
+        radii=found.eps,
+        certified=tuple(map(Figure, found.accuracy, found.n, found.low, found.high)),
+        true=tuple(_true(k, n, alpha, delta, independent) for k in hits),
+        population=tuple(_rate(k, n, alpha, delta, independent) for k in hits),
+        level=level,
+        alpha=alpha,
+        independent=independent,
+        acr=average_certified_radius(rows),
+        abstained=sum(row["prediction"] < 0 for row in rows) / len(rows),
+        samples=math.fsum(taken),
+        median_samples=statistics.median(taken),
+        median_seconds=statistics.median(row["seconds"] for row in rows),
+    )
+
+
+def _alpha(rows: Sequence[Row], records: Sequence[Record]) -> float:
+    """Of the transcripts where they say it; otherwise of the confidence."""
+    if min(row["confidence"] for row in rows) == 1.0:
+        return 0.0
+    stated = {
+        record.get("alpha", 1.0 - row["confidence"])
+        for record, row in zip(records, rows, strict=True)
+    }
+    if len(stated) > 1:
+        raise ArgumentError(f"one figure needs one alpha, got {sorted(stated)}")
+    return float(stated.pop())
+
+
+def _samples(record: Record) -> float:
+    """Samples that one certificate took; those that chose the class included."""
+    return float(record["n"]) + float(record.get("n0", 0)) if "n" in record else math.nan
+
+
+def _true(hits: int, n: int, alpha: float, delta: float, independent: bool) -> int:
+    return count_lower_bound(hits, n, alpha, delta, independent=independent) if alpha else hits
+
+
+def _rate(hits: int, n: int, alpha: float, delta: float, independent: bool) -> float:
+    if not alpha:
+        return float(lower_bound(hits, n, delta))
+    return rate_lower_bound(hits, n, alpha, delta, independent=independent)
