@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # Without the optional packages their tests would be skipped.
-DEV_EXTRAS := dev,onnx,milp
+DEV_EXTRAS := dev,onnx,milp,cluster
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # On a shared machine, waiting OpenMP threads must not spin.
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from certus.core import AttackResult, Certificates, Reason, Verdict
+from certus.core import AttackResult, Certificates, Progress, Reason, Verdict
 from certus.core.fingerprint import fingerprint
+from certus.core.progress import silent
 from certus.evaluation import Job
 from certus.threats import Linf
 
@@ -58,10 +59,17 @@ class Exact:
     calls: list[list[int]] = field(default_factory=list, repr=False, compare=False)
 
     def __call__(
-        self, model: Any, x: Tensor, y: Tensor, threat: Any, ids: Sequence[int] | None = None
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        threat: Any,
+        ids: Sequence[int] | None = None,
+        progress: Progress = silent,
     ) -> Certificates:
         """Certify each input."""
         assert ids is not None
+        progress(1, 2)
         if self.fail_at is not None and len(self.calls) == self.fail_at:
             raise StopHereError
         self.calls.append(list(ids))

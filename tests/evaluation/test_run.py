@@ -114,6 +114,10 @@ def test_progress_counts_what_is_certified(tmp_path: Path) -> None:
         rows = evaluate(job(limit=6), ledger, lambda done, total, note: notes.append((done, note)))
     certified = sum(r["verdict"] == "verified" for r in rows)
     assert notes[0] == (0, "certified 0/0") and notes[-1] == (6, f"certified {certified}/6")
+    assert len({done for done, _ in notes}) > 1 + len(rows) // job().certifier.block, (
+        "within blocks"
+    )
+    assert [done for done, _ in notes] == sorted(done for done, _ in notes)
 
 
 def test_attacks_are_evaluated_too(tmp_path: Path) -> None:

@@ -239,3 +239,18 @@ def test_images_are_laid_out_for_convolutions_and_keep_their_values(channels):
 def test_counts_of_samples_have_no_part_in_a_proof():
     g = Smoothed(mlp(), Columns(1, 0.5), 3)
     assert torch.equal(g.certify(inputs(), n=50).radius, g.certify(inputs()).radius)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_modules_that_view_their_values_are_given_plain_images(channels):
+    class Viewed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(channels, 4, 3), nn.Linear(4 * 16, 3)
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.last(self.conv(z).relu().view(len(z), -1))
+
+    x = torch.rand(2, channels, 6, 6)
+    found = Smoothed(Viewed().eval(), Gaussian(0.5), 3).counts(x, 300)
+    assert found.sum(1).tolist() == [300, 300]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from certus.core import ArgumentError
+from certus.core import ArgumentError, Progress
+from certus.core.progress import silent
 from certus.evaluation.portable import portable
 from certus.evaluation.source import build
 
@@ -102,8 +103,8 @@ class Work:
         """The same work with the model in a form that can be sent to other processes."""
         return replace(self, model=portable(self.model))
 
-    def rows(self, block: Block) -> list[Row]:
-        """One row for each input of the block; raises what the certifier raises.
+    def rows(self, block: Block, progress: Progress = silent) -> list[Row]:
+        """One row for each input of the block; raises what the certifier raises. progress is its own.
 
         ArgumentError where this process runs another Certus or torch than the one that made the work.
         """
@@ -117,7 +118,9 @@ class Work:
         x = block.x.to(**{k: v for k, v in place.items() if v is not None})
         y = block.y.to(x.device)
         with self.precision.here():
-            found = self.certifier(self.model, x, y, self.question, ids=list(block.indices))
+            found = self.certifier(
+                self.model, x, y, self.question, ids=list(block.indices), progress=progress
+            )
         if len(found) != len(block.indices):
             raise ArgumentError(
                 f"{self.certifier.name} gave {len(found)} answers for {len(block.indices)} inputs"

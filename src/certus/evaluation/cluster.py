@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from certus.core import ArgumentError, CertusError
+from certus.core import ArgumentError, CertusError, Progress
 from certus.core.errors import require
+from certus.core.progress import silent
 from certus.evaluation.block import Block, Blocks, Row, Work
 from certus.evaluation.pool import Pool
 
@@ -46,7 +47,9 @@ class Cluster(Pool):
     def __post_init__(self) -> None:
         require("distributed", "cluster")
 
-    def compute(self, work: Work, blocks: Blocks) -> Generator[list[Row]]:
+    def compute(
+        self, work: Work, blocks: Blocks, progress: Progress = silent
+    ) -> Generator[list[Row]]:
         """The rows of each block as they are finished; tasks that are given up are cancelled."""
         dask: Any = require("distributed", "cluster")
         with self._connected(dask) as client:

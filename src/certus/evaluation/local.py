@@ -7,7 +7,8 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from certus.core import ArgumentError, CertusError, validate
+from certus.core import ArgumentError, CertusError, Progress, validate
+from certus.core.progress import silent
 from certus.evaluation.block import Blocks, Row, Work
 from certus.evaluation.parcel import pack, unpack
 from certus.evaluation.pool import Pool
@@ -47,7 +48,9 @@ class Local(Pool):
         while self._staff:
             self._staff.pop().stop()
 
-    def compute(self, work: Work, blocks: Blocks) -> Generator[list[Row]]:
+    def compute(
+        self, work: Work, blocks: Blocks, progress: Progress = silent
+    ) -> Generator[list[Row]]:
         """The rows of each block as they are finished; what is given up ends with its worker."""
         job = _Tasks(_packed(work), blocks)
         try:

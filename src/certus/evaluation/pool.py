@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from typing import Self
 
+from certus.core import Progress
+from certus.core.progress import silent
 from certus.evaluation.block import Blocks, Row, Work
 
 
@@ -15,10 +17,13 @@ class Pool(ABC):
     """
 
     @abstractmethod
-    def compute(self, work: Work, blocks: Blocks) -> Generator[list[Row]]:
+    def compute(
+        self, work: Work, blocks: Blocks, progress: Progress = silent
+    ) -> Generator[list[Row]]:
         """The rows of each block, block by block as they are finished, in any order.
 
-        Raises what the certifier raises. Closing the generator gives up what is not finished.
+        progress hears how far a block is, where that is known: (done, total) of its own units. Raises
+        what the certifier raises. Closing the generator gives up what is not finished.
         """
 
     def close(self) -> None:
@@ -37,7 +42,9 @@ class Pool(ABC):
 class InProcess(Pool):
     """One block after the other, in this process."""
 
-    def compute(self, work: Work, blocks: Blocks) -> Generator[list[Row]]:
+    def compute(
+        self, work: Work, blocks: Blocks, progress: Progress = silent
+    ) -> Generator[list[Row]]:
         """The rows of each block in order."""
         for block in blocks:
-            yield work.rows(block)
+            yield work.rows(block, progress)

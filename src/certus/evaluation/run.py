@@ -38,7 +38,13 @@ def evaluate(
     count = len(asked & present)
     progress(count, len(wanted), f"{word} {hits}/{count}")
     blocks = Blocks(job.data, list(_batches(asked, present, job.certifier.block)))
-    with closing((pool or InProcess()).compute(job.work(), blocks)) as computed:
+
+    def within(done: int, total: int, note: str = "") -> None:
+        """A part of the block in progress counts as that part of its inputs."""
+        part = int(job.certifier.block * done / max(total, 1))
+        progress(min(count + part, len(wanted)), len(wanted), f"{word} {hits}/{count}")
+
+    with closing((pool or InProcess()).compute(job.work(), blocks, within)) as computed:
         for rows in computed:
             ledger.append(rows)
             fresh = [row for row in rows if row["index"] in asked - present]

@@ -97,13 +97,18 @@ class Evaluator:
         wide = torch.promote_types(x.dtype, torch.float32)  # half precision would coarsen the draws
         local = x.detach().to(device="cpu", dtype=wide)
         self.local = local if response is None else response.of_inputs(local)
+        shape = tuple(x.shape[1:])
+        self.rows_shape = noise.rows_shape(shape) if response is None else response.shape
+        probe = _laid((2, *self.rows_shape), wide).zero_().to(x)
+        images = probe.stride() != torch.empty(probe.shape).stride()
+        self.laid = images and _taken(self.answer, probe)
         self._desks: list[_Desk] = []
         self._threads = torch.get_num_threads()
         alone = isinstance(module, nn.Module | Graph) and x.device.type == "cpu"
         self._workers = self._threads if alone else 1
         if self._workers > 1 and isinstance(module, nn.Module):
-            row = x.new_zeros((1, *noise.rows_shape(tuple(x.shape[1:]))))
-            self._workers = 1 if keeps_state(module, row) else self._workers
+            plain = x.new_zeros((1, *noise.rows_shape(shape)))
+            self._workers = 1 if keeps_state(module, plain) else self._workers
         self._pool = ThreadPoolExecutor(
             self._workers,
             initializer=torch.set_num_threads,
@@ -243,10 +248,10 @@ class _Desk:
 
     def __init__(self, engine: Evaluator) -> None:
         self._engine = engine
-        shape, noise, response = tuple(engine.x.shape[1:]), engine.noise, engine.response
-        rows = noise.rows_shape(shape) if response is None else response.shape
+        shape, noise, dtype = tuple(engine.x.shape[1:]), engine.noise, engine.local.dtype
         drawn = noise.draw_shape(shape) if isinstance(noise, Noise) else (0,)
-        self._rows = _laid((engine.batch, *rows), engine.local.dtype)
+        rows = (engine.batch, *engine.rows_shape)
+        self._rows = _laid(rows, dtype) if engine.laid else torch.empty(rows, dtype=dtype)
         self._draws = torch.empty((engine.batch, *drawn), dtype=engine.local.dtype)
         self._owner = torch.empty(engine.batch, dtype=torch.int64)
         self._spans: list[Span] = []
@@ -313,6 +318,16 @@ def _laid(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty((count, high, wide, channels), dtype=dtype).as_strided(
         shape, (high * wide * channels, 1, wide * channels, channels)
     )
+
+
+@torch.inference_mode()
+def _taken(answer: Callable[[Tensor], object], rows: Tensor) -> bool:
+    """Whether a module takes rows in their layout: `view` refuses some."""
+    try:
+        answer(rows)
+    except RuntimeError:
+        return False
+    return True
 
 
 def checked(logits: object, rows: int, num_classes: int) -> Tensor:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from certus.smoothing.rules import Fixed, Rule
 from certus.smoothing.sampling import Settled, estimate, merged
 from certus.smoothing.statistics import agreement_p_value
 
+_BUFFER = 2**26  # bytes of rows in one call of the module
 COIN = 5  # key of the one uniform draw of an input, apart from all streams of noise
 
 
@@ -37,11 +39,11 @@ class Smoothed:
     noise is a `Noise`, or a `Derandomized` set of copies, whose certificates are proofs.
 
     Draws depend on (seed, input id, stage, block of samples) only, so that neither `batch` (most rows in
-    one call of the module) nor the order or the split of the inputs, nor the number of threads changes
-    an input's draws. Inputs with the same id share them, which is sound for each by itself; `shared`
-    gives all inputs the same ones, which saves drawing them anew, and where module is a Graph (which
-    may be taken apart) the first linear layers' response to them is computed only once. Draws are made
-    on the CPU; they repeat on the same build of torch.
+    one call of the module, fewer where they would take more than 64 MiB) nor the order or the split of
+    the inputs, nor the number of threads changes an input's draws. Inputs with the same id share them,
+    which is sound for each by itself; `shared` gives all inputs the same ones, which saves drawing them
+    anew, and where module is a Graph (which may be taken apart) the first linear layers' response to
+    them is computed only once. Draws are made on the CPU; they repeat on the same build of torch.
 
     Guarantees are statistical and about g, not about `module`: see `predict` and `certify`. They
     assume that nobody chose the inputs knowing this seed's selection and estimation noise.
@@ -254,7 +256,9 @@ class Smoothed:
         if self.shared and exact and isinstance(self.module, Graph):
             additive = isinstance(self.noise, Noise) and self.noise.additive
             cut = response(self.module) if additive else None
-        return Engine(self.module, self.noise, self.num_classes, x, self.batch, cut)
+        row = prod(self.noise.rows_shape(tuple(x.shape[1:]))) * 4
+        batch = min(self.batch, max(1, _BUFFER // row))  # a large image alone fills a cache
+        return Engine(self.module, self.noise, self.num_classes, x, batch, cut)
 
     def _streams(self, keys: list[int], stage: int) -> list[Stream]:
         """The draws of every input; of a Derandomized set there are none."""
