@@ -95,7 +95,7 @@ def test_smoothing_does_not_depend_on_threads(tmp_path: Path) -> None:
 
 def test_blocks_may_finish_in_any_order(tmp_path: Path) -> None:
     class Backwards(InProcess):
-        def compute(self, work: Any, blocks: Blocks) -> Any:
+        def compute(self, work: Any, blocks: Blocks, *progress: Any) -> Any:
             yield from reversed(list(super().compute(work, blocks)))
 
     notes: list[tuple[int, int]] = []

@@ -282,6 +282,8 @@ class MatMul(Affine):
 
     def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
         """The product with M', summed where the batch of M has spread its input."""
+        if self.matrix.ndim == 1:  # a vector, whose products drop a dimension
+            return super().transpose(rows, shapes)
         return (gathered(self._apply(rows, self.matrix.mT), shapes[0]),)
 
     def offset(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
