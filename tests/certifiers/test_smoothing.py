@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 import certus
 from certus.certifiers import certifier
-from certus.core import ArgumentError, Reason, UnsupportedError
+from certus.certifiers.reach import within
+from certus.core import ArgumentError, Reason, UnsupportedError, Verdict
+from certus.core.progress import silent
 from certus.smoothing import Gaussian
 from certus.smoothing.derandomized import Columns, Splitting
 from certus.smoothing.noise import Ablation, Flips, Laplace, PixelAblation, Uniform
@@ -94,3 +96,13 @@ def test_shared_draws_use_the_graph(graph):
     found = shared(graph, X, Y, certus.L2(0.2))
     assert len({tuple(record["counts"]) for record in found.evidence}) == 1
     assert len({tuple(record["counts"]) for record in own.evidence}) > 1
+
+
+@pytest.mark.parametrize("threat", [certus.L2(0.1), certus.Linf(0.1), certus.Box(X - 0.1, X + 0.1)])
+def test_a_radius_that_is_no_number_proves_nothing(graph, threat):
+    method = certifier("smoothing")
+    query = method._query(graph, X, Y, threat, None, silent)
+    radius = torch.tensor([float("nan"), -1.0, 0.0, float("inf")], dtype=torch.float64)
+    answers = within(query, radius)
+    assert [a.verdict is Verdict.VERIFIED for a in answers] == [False, False, False, True]
+    assert [a.radius for a in answers[:3]] == [0.0, 0.0, 0.0]

@@ -70,7 +70,7 @@ def tightened(
     search = _Search(state, position, wanted, likely, bounds_of, room)
     small = windows.able(node, state.graph.shapes(node))
     keep_freed_memory(interval[0].device)
-    tasks = list((_by_pairs if small or signs else _by_maps)(search, small))
+    tasks = list(_by_pairs(search, small) if small or signs else _by_maps(search))
     parts = side_by_side(tasks, interval[0].device)
     where, low, high = (torch.cat(side) for side in zip(*parts, strict=True))
     lower, upper = (bound.flatten() for bound in interval)
@@ -106,9 +106,8 @@ def _by_pairs(search: _Search, small: bool) -> Iterator[Task]:
         yield partial(bound, batch, neuron)
 
 
-def _by_maps(search: _Search, small: bool) -> Iterator[Task]:
+def _by_maps(search: _Search) -> Iterator[Task]:
     """Neurons that are wanted for some input of a group, for the whole group, as whole maps."""
-    del small
     node, wanted, batch = search.node, search.wanted, len(search.wanted)
     rows_at_once = search.rows_at_once(widest(search.state.graph, search.position))
     most = int(wanted.sum(1).max())

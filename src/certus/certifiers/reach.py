@@ -17,8 +17,8 @@ def within(query: Query, radius: Tensor, norm: str = "l2") -> list[Answer]:
 
     An L2 radius is compared with how far the region reaches in L2, which takes its clip range into
     account; others with the threat's own size after conversion. The answer's radius is in the threat's
-    norm, NaN for a box, and 0 where nothing is certified. Raises UnsupportedError where a radius in `norm`
-    says nothing about the threat.
+    norm, NaN for a box, and 0 where nothing is certified, as by a NaN radius. Raises UnsupportedError
+    where a radius in `norm` says nothing about the threat.
     """
     size, known = query.x[0].numel(), convertible(norm, query.norm)
     if not known and norm != "l2":
@@ -26,20 +26,20 @@ def within(query: Query, radius: Tensor, norm: str = "l2") -> list[Answer]:
             f"this noise certifies {norm}, which says nothing about {query.norm}; `certus methods` "
             "lists noises and norms"
         )
-    own = radius.clamp(min=0)
+    own = torch.where(radius > 0, radius, 0.0)  # NaN proves nothing
     found = converted(own.numpy(), norm, query.norm, size) if known else own.numpy() * math.nan
     if norm == "l2":
-        inside = radius > query.region.l2_extent(query.x).double().cpu() * (1 + 1e-6)
+        inside = own > query.region.l2_extent(query.x).double().cpu() * (1 + 1e-6)
     elif norm in _WHOLE:
         inside = torch.from_numpy(found) >= query.radius.double().cpu()
     else:
         inside = torch.from_numpy(found) > query.radius.double().cpu()
-    inside &= radius > 0
+    inside &= own > 0
     return [
         Answer(
             verdict=Verdict.VERIFIED if proven else Verdict.UNKNOWN,
             reason=None if proven else Reason.RADIUS if some else Reason.LOOSE,
             radius=float(r) if some else 0.0,
         )
-        for proven, some, r in zip(inside.tolist(), (radius > 0).tolist(), found, strict=True)
+        for proven, some, r in zip(inside.tolist(), (own > 0).tolist(), found, strict=True)
     ]

@@ -41,10 +41,8 @@ class Piece:
         start = self.start
         while start < self.stop:
             stop = start + samples
-            if (
-                stop - stop % BLOCK > start
-            ):  # end where a block ends, or the next piece draws it again
-                stop -= stop % BLOCK
+            whole = stop - stop % BLOCK
+            stop = whole if whole > start else stop  # or the next piece draws a block again
             stop = min(stop, self.stop)
             for first in range(0, len(self.inputs), GROUP):
                 yield Piece(self.stream, start, stop, self.inputs[first : first + GROUP])

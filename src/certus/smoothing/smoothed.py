@@ -108,7 +108,7 @@ class Smoothed:
         """
         started = time.perf_counter()
         if isinstance(self.noise, Derandomized):
-            return self._proofs(*self._ready(x, ids), started, progress)
+            return self._proofs(x, ids, started, progress)
         validate.probability(alpha, "alpha")
         rule = Fixed(n0=n0, n=n) if rule is None else rule
         if not isinstance(rule, Rule):
@@ -203,17 +203,13 @@ class Smoothed:
         return log.logsumexp(1) - float(np.log(samples))
 
     def _proofs(
-        self, x: Tensor, keys: list[int], started: float, progress: Progress
+        self, x: Tensor, ids: Sequence[int] | None, started: float, progress: Progress
     ) -> Certificates:
         """Certificates from all copies of a Derandomized set."""
         assert isinstance(self.noise, Derandomized)
-        shape = tuple(x.shape[1:])
+        counts = self.counts(x, 1, ids, progress=progress)
+        keys, shape = keys_of(ids, len(x)), tuple(x.shape[1:])
         copies = self.noise.copies(shape)
-        with self._engine(x) as engine:
-            counts = engine.tally(
-                merged((None, 0, copies, b) for b in range(len(x))),
-                lambda rows: progress(rows, len(x) * copies, "copies"),
-            )
         evidence = [
             {"noise": repr(self.noise), "n": copies, "id": key, "class": int(c), "counts": own}
             for key, c, own in zip(keys, _first(counts), counts.tolist(), strict=True)
