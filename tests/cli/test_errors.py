@@ -93,6 +93,7 @@ COMMANDS = {
     "negative eps": ("certify {m} --threat linf:-0.1", ">= 0"),
     "nan eps": ("certify {m} --threat linf:nan", "finite"),
     "limit": ("certify {m} --limit 0", "limit"),
+    "every": ("certify {m} --every 0", "every"),
     "negative limit": ("attack {m} --limit -3", "limit"),
     "alpha": ("certify {m} --method smoothing --alpha 2", "alpha"),
     "sigma": ("certify {m} --method smoothing --sigma -1", "> 0"),

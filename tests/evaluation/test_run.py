@@ -70,6 +70,8 @@ def test_a_larger_limit_continues_and_a_smaller_one_selects(tmp_path: Path) -> N
         assert same(evaluate(job(), ledger), expected)
         assert [r["index"] for r in evaluate(job(limit=3), ledger)] == [0, 1, 2]
         assert [r["index"] for r in evaluate(job(indices=[9, 2, 9]), ledger)] == [2, 9]
+        assert [r["index"] for r in evaluate(job(every=7), ledger)] == [0, 7, 14]
+        assert same(evaluate(job(every=6, limit=3), ledger), [expected[i] for i in (0, 6, 12)])
         assert len(ledger.runs()) == 1
 
 
@@ -143,6 +145,8 @@ class Nameless:
     [
         (lambda: job(limit=0), "limit must be"),
         (lambda: job(limit=3, indices=[1]), "not both"),
+        (lambda: job(every=3, indices=[1]), "not both"),
+        (lambda: job(every=0), "every must be"),
         (lambda: job(indices=[20]).wanted(), "0..19"),
         (lambda: job(indices=[-1]).wanted(), "0..19"),
         (lambda: job(indices=[]).wanted(), "0..19"),

@@ -208,8 +208,11 @@ def test_what_comes_with_the_library_loads_by_its_name(
     assert (card.recipe["name"], card.recipe["sigma"]) == (recipe, float(sigma))
     assert not net.training and net(inputs(card.shape)).shape == (6, card.classes)
     (tmp_path / name).mkdir()
-    with pytest.raises(FileError, match="cannot be read"):
-        load_checkpoint(name)  # a folder of that name comes first
+    (tmp_path / name / "ledger.sqlite").touch()
+    assert load_checkpoint(name)[1] == card  # what a command leaves there is no network
+    (tmp_path / name / "card.json").write_text("{")
+    with pytest.raises(FileError, match=r"card\.json"):
+        load_checkpoint(name)  # a network of that name comes first
 
 
 def test_missing_folder(tmp_path: Path) -> None:

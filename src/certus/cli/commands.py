@@ -1,5 +1,6 @@
 """The commands, except demo: train, certify, attack, compare, report, methods, data."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,7 +82,7 @@ def certify_command(
     Example: certus certify runs/a --threat linf:0.1 --method crown --limit 1000 --out rows.csv
 
     Args:
-        model: directory of a checkpoint.
+        model: directory of a checkpoint, or the name of one that comes with Certus.
         threat: norm and size in input units: linf:0.1, l2:0.5, l1:1, linf:8/255.
         method: `certus methods` lists them.
         out: table to write, .csv or .parquet.
@@ -105,7 +106,7 @@ def attack_command(
     Example: certus attack runs/a --threat linf:0.1 --limit 1000
 
     Args:
-        model: directory of a checkpoint.
+        model: directory of a checkpoint, or the name of one that comes with Certus.
         threat: norm and size in input units: linf:0.1, l2:0.5, l1:1, linf:8/255.
         method: pgd or fgsm.
         out: table to write, .csv or .parquet.
@@ -131,7 +132,7 @@ def compare_command(
     Example: certus compare runs/a runs/b --threat linf --eps 0:0.2:0.05 --methods ibp,crown,milp
 
     Args:
-        models: directories of checkpoints.
+        models: directories of checkpoints, or names of those that come with Certus.
         threat: norm: linf, l2 or l1.
         eps: sizes in input units, as start:stop:step or as a list 0.05,0.1.
         methods: comma-separated; `certus methods` lists them.
@@ -156,6 +157,7 @@ def compare_command(
         eps=_grid(eps),
         methods=known_methods(methods),
         limit=which.limit,
+        every=which.every,
         exact_limit=exact_limit,
         settings=how,
         seed=which.seed,
@@ -272,7 +274,8 @@ def _evaluate(path: Path, threat: str, method: str, which: Rows, how: Settings) 
         job_method = how.build(method, model, which.seed)
     if job_method.gives_radius:
         ball = type(ball)(0.0, loaded.clip)  # the rows hold radii; the threat is judged below
-    job = job_for(model, loaded, job_method, ball, which.limit, which.seed)
+    job = job_for(model, loaded, job_method, ball, which.seed)
+    job = replace(job, limit=which.limit, every=which.every)
     with pool, ledger_at(which.ledger, path) as kept, bar(f"{method} {threat}") as progress:
         rows = evaluate(job, kept, progress, pool)
     _summarise(rows, float(parse(threat, loaded.clip).eps), method, threat)

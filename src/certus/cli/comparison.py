@@ -26,6 +26,7 @@ class Comparison:
     eps: Sequence[float]
     methods: Sequence[str]
     limit: int | None = None
+    every: int = 1
     exact_limit: int = 20
     settings: Settings = field(default_factory=Settings)
     attack: PGD = field(default_factory=lambda: PGD(steps=20, restarts=2))
@@ -45,7 +46,7 @@ def compare(model: Loaded, data: Dataset, plan: Comparison, ledger: Ledger) -> l
         if method in EXACT:
             limit = plan.exact_limit if limit is None else min(limit, plan.exact_limit)
         grid = [0.0] if certifier.gives_radius else [eps for eps in plan.eps if eps > 0]
-        base = job_for(model, data, certifier, _threat(plan.norm, 0.0, data), limit, plan.seed)
+        base = _job(model, data, certifier, plan, limit)
         try:
             rows += _sweep(base, grid, ledger, plan.pool, f"{method} on {model.name}")
         except UnsupportedError as error:
@@ -54,7 +55,7 @@ def compare(model: Loaded, data: Dataset, plan: Comparison, ledger: Ledger) -> l
         if isinstance(certifier, SmoothingCertifier):
             rows += _smoothed_attack(base, certifier, plan, ledger, model.name)
     runner = AttackRunner(attack=replace(plan.attack, seed=plan.seed))
-    base = job_for(model, data, runner, _threat(plan.norm, 0.0, data), plan.limit, plan.seed)
+    base = _job(model, data, runner, plan, plan.limit)
     sizes = [e for e in plan.eps if e > 0]
     return rows + _sweep(base, sizes, ledger, plan.pool, f"pgd on {model.name}")
 
@@ -84,14 +85,17 @@ def _sweep(
     return rows
 
 
-def _threat(norm: str, eps: float, data: Dataset) -> NormBall:
-    return NORMS[norm](eps, data.clip)
-
-
-def job_for(
-    model: Loaded, data: Dataset, certifier: Any, threat: NormBall, limit: int | None, seed: int
+def _job(
+    model: Loaded, data: Dataset, certifier: Any, plan: Comparison, limit: int | None
 ) -> Job:
-    """One evaluation of a loaded checkpoint."""
+    threat = NORMS[plan.norm](0.0, data.clip)
+    return replace(
+        job_for(model, data, certifier, threat, plan.seed), limit=limit, every=plan.every
+    )
+
+
+def job_for(model: Loaded, data: Dataset, certifier: Any, threat: NormBall, seed: int) -> Job:
+    """One evaluation of a loaded checkpoint, on the whole test split."""
     return Job(
         model=model.graph,
         model_name=model.name,
@@ -100,7 +104,6 @@ def job_for(
         data=data,
         certifier=certifier,
         threat=threat,
-        limit=limit,
         seed=seed,
     )
 

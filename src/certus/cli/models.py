@@ -71,7 +71,8 @@ class Rows:
     Args:
         data: data set (default: the one the first model was trained on); `certus data` lists them.
         data_dir: where idx files lie (default: $CERTUS_DATA).
-        limit: only the first so many test inputs.
+        limit: at most so many test inputs.
+        every: take only every so-manieth test input: 20 stands for inputs 0, 20, 40 and so on.
         ledger: where rows are kept as they come (default: ledger.sqlite beside the model or report).
         seed: seed of noise and of random starts.
         workers: processes that share the work on this machine; the rows are the same with any number.
@@ -81,6 +82,7 @@ class Rows:
     data: str | None = None
     data_dir: Path | None = None
     limit: int | None = None
+    every: int = 1
     ledger: Path | None = None
     seed: int = 0
     workers: int = 1

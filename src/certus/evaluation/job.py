@@ -76,7 +76,8 @@ class Data(Protocol):
 class Job:
     """One evaluation: one model, one data set, one method, one threat.
 
-    Inputs are the first `limit` of the test split (all of them by default) or those of `indices`.
+    Inputs are every `every`-th of the test split from the first on, at most `limit` of them (all by
+    default), or those of `indices`.
     model_hash identifies weights and operations (`Graph.fingerprint()`), and for a smoothed model
     also its noise; card is what the checkpoint says of itself. Raises ArgumentError for what cannot
     be keyed.
@@ -90,12 +91,14 @@ class Job:
     threat: Any
     card: dict[str, Any] = field(default_factory=dict)
     limit: int | None = None
+    every: int = 1
     indices: Sequence[int] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.indices is not None:
-            raise ArgumentError("give limit or indices, not both")
+        if self.indices is not None and (self.limit is not None or self.every != 1):
+            raise ArgumentError("give limit and every, or indices, not both")
+        validate.count(self.every, "every")
         if self.limit is not None:
             validate.count(self.limit, "limit")
         validate.count(self.certifier.block, "block")
@@ -156,7 +159,7 @@ class Job:
         """Positions in the test split, ascending; ArgumentError where one does not exist."""
         size = len(self.data.x_test)
         if self.indices is None:
-            return list(range(size if self.limit is None else min(self.limit, size)))
+            return list(range(0, size, self.every))[: self.limit]
         found = sorted({int(i) for i in self.indices})
         if not found or found[0] < 0 or found[-1] >= size:
             raise ArgumentError(

@@ -115,13 +115,13 @@ def save_checkpoint(path: Path | str, module: nn.Module, card: Card) -> Card:
 def load_checkpoint(path: Path | str) -> tuple[nn.Module, Card]:
     """The network in evaluation mode, on the CPU, and its card, from a folder that was saved here.
 
-    path is the folder, or a name of `shipped` where no such folder exists.
+    path is the folder, or a name of `shipped` where no folder of that name holds a card.
     Nothing is unpickled. The weights are used only if their SHA-256 is the one in the card, their
     names and shapes are those of the network, and all are finite.
     Raises FileError for a missing or damaged file, ModelError for weights that are not finite.
     """
     folder = Path(path)
-    if not folder.is_dir() and str(path) in shipped():
+    if str(path) in shipped() and not (folder / CARD).exists():
         folder = MODELS / folder
     if not folder.is_dir():
         raise FileError(
