@@ -85,9 +85,7 @@ def _sweep(
     return rows
 
 
-def _job(
-    model: Loaded, data: Dataset, certifier: Any, plan: Comparison, limit: int | None
-) -> Job:
+def _job(model: Loaded, data: Dataset, certifier: Any, plan: Comparison, limit: int | None) -> Job:
     threat = NORMS[plan.norm](0.0, data.clip)
     return replace(
         job_for(model, data, certifier, threat, plan.seed), limit=limit, every=plan.every

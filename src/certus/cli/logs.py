@@ -12,7 +12,8 @@ from certus.core import ArgumentError, FileError
 from certus.core.validate import probability
 from certus.evaluation import Ledger, LogSettings, at_alpha, certificates, export, read
 from certus.evaluation.metrics import group
-from certus.evaluation.transcript import evidence_of, noise_of
+from certus.evaluation.spelling import noise_of
+from certus.evaluation.transcript import evidence_of
 from certus.smoothing import Gaussian
 
 Records = list[dict[str, Any]]

@@ -9,7 +9,8 @@ import numpy as np
 from certus.core import ArgumentError
 from certus.core.validate import count, probability
 from certus.evaluation.metrics import group
-from certus.evaluation.transcript import evidence_of, noise_of, rule_of
+from certus.evaluation.spelling import noise_of, rule_of
+from certus.evaluation.transcript import evidence_of
 from certus.smoothing.noise import Noise
 from certus.smoothing.rules import Fixed
 from certus.smoothing.statistics import lower_bound

@@ -17,7 +17,8 @@ from certus.core.validate import count, positive, probability
 from certus.evaluation.alpha import fitting, sampled
 from certus.evaluation.ledger import COLUMNS
 from certus.evaluation.metrics import correct, smoothed
-from certus.evaluation.transcript import evidence_of, noise_of
+from certus.evaluation.spelling import noise_of
+from certus.evaluation.transcript import evidence_of
 from certus.smoothing.noise import Gaussian, Noise
 from certus.smoothing.rules import Fixed
 

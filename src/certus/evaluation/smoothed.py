@@ -14,7 +14,8 @@ from certus.evaluation.metrics import (
     curve,
     smoothed,
 )
-from certus.evaluation.transcript import Record, evidence_of
+from certus.evaluation.spelling import Record
+from certus.evaluation.transcript import evidence_of
 from certus.smoothing.statistics import count_lower_bound, lower_bound, rate_lower_bound
 
 Row = dict[str, Any]

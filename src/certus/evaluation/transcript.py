@@ -1,52 +1,28 @@
 """Transcripts: what a smoothing certificate rests on, and whether it proves the radius that a row claims."""
 
 import json
-import re
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
+import torch
 
 from certus.core import FileError
 from certus.core.random import derive
-from certus.smoothing.derandomized import Derandomized, Splitting
-from certus.smoothing.noise import (
-    Ablation,
-    Flips,
-    Gaussian,
-    IntegerGaussian,
-    Laplace,
-    Noise,
-    PixelAblation,
-    Uniform,
-)
-from certus.smoothing.rules import (
-    AtRadius,
-    Fixed,
-    FixedRandomized,
-    Largest,
-    Path,
-    Precision,
-    Rule,
-    TwoSided,
-)
+from certus.evaluation.spelling import Record, noise_of, rule_of, spelled, why_unknown
+from certus.smoothing.derandomized import Derandomized, Windows
+from certus.smoothing.noise import GeneralGaussian, Noise, Truncated, converted, convertible
+from certus.smoothing.noise.doubled import doubled_radius
+from certus.smoothing.rules import Path, Rule
 from certus.smoothing.smoothed import COIN
-
-Record = Mapping[str, Any]
-
-_KINDS: tuple[type[Noise] | type[Derandomized], ...] = (
-    *(Gaussian, IntegerGaussian, Laplace, Uniform, Ablation, PixelAblation, Flips, Splitting),
-)
-NOISES = {kind.__name__: kind for kind in _KINDS}
-"""Noises whose proof needs no more than what a transcript holds; others are not checked."""
-
-_RULES: tuple[type[Rule], ...] = (Fixed, FixedRandomized, TwoSided, Largest, AtRadius, Precision)
-RULES = {kind.__name__: kind for kind in _RULES}
+from certus.smoothing.statistics import lower_bound
 
 _SLACK = 1e-9  # relative; other builds of the same functions differ by less
-_WORDS = {"None": None, "True": True, "False": False}
-_CALL = re.compile(r"(\w+)\((.*)\)")
+_LARGEST = 2**25  # values of an input that is looked at
+
+_SECOND = {kind.__name__: kind for kind in (GeneralGaussian, Truncated)}
 
 PROVED, UNCHECKED, WRONG = "proved", "unchecked", "wrong"
 
@@ -59,6 +35,27 @@ class Audit:
     why: str = ""
 
 
+class _UnknownError(Exception):
+    """A transcript that neither proves nor contradicts anything, and why."""
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """What a transcript proves: a radius, at least and at most, in `norm`, but for a chance of alpha."""
+
+    least: float
+    most: float
+    norm: str
+    alpha: float
+    shape: tuple[int, ...] | None
+
+    def towards(self, norm: str) -> tuple[float, float]:
+        """least and most in another norm, for all values of the input; of one value where it has no shape."""
+        own = np.array([self.least, self.most])
+        least, most = converted(own, self.norm, norm, math.prod(self.shape or ())).tolist()
+        return least, most
+
+
 def evidence_of(row: Record) -> dict[str, Any]:
     """The transcript of a row, {} where it has none; FileError where it is not a JSON object."""
     text = row.get("evidence", "")
@@ -66,125 +63,184 @@ def evidence_of(row: Record) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise FileError(f"the evidence of input {row.get('index')} is damaged: {text[:60]!r}")
     return found
 
 
-def noise_of(record: Record) -> Noise | Derandomized | None:
-    """The noise that a transcript names; None for one that is not in NOISES."""
-    return _spelled(str(record.get("noise", "")), NOISES)
-
-
-def rule_of(record: Record) -> Rule | None:
-    """The rule that a transcript names; None for one that is not in RULES."""
-    return _spelled(str(record.get("rule", "")), RULES)
-
-
 def reproduced(record: Record) -> tuple[float, float] | None:
     """The radius that the counts of a transcript prove, at least and at most (the noise's norm, input units).
 
-    Found anew from the noise, the rule, alpha and the counts of all classes. The two differ only where a
-    rule that looked several times kept a bound from an earlier look, whose counts are not kept: the first
-    rests on the last counts alone, the second on the best counts that could have led to them. None where
-    noise or rule is not known here, or where the transcript holds too little. Raises ValueError (also
-    ArgumentError), KeyError or TypeError where it contradicts itself.
+    Found anew from the noise, the rule, alpha, the counts of all classes and, where a set of copies
+    depends on it, the input's shape. The two differ only in transcripts of old, of rules that look
+    several times: the counts of an earlier look were not kept. There the first rests on the last counts
+    alone, the second on the best counts that could have led to them. None where noise or rule is not
+    known here, or where the transcript holds too little. Raises ValueError (also ArgumentError),
+    LookupError, TypeError, ArithmeticError or RuntimeError where it contradicts itself.
     """
-    noise = noise_of(record)
-    if noise is None:
+    try:
+        found = _proof(record)
+    except _UnknownError:
         return None
-    counts = np.array(record["counts"], dtype=np.int64)
-    taken, chosen = int(record["n"]), int(record["class"])
-    if counts.ndim != 1 or (counts < 0).any() or counts.sum() != taken:
-        raise ValueError("its counts do not add up to its samples")
-    if not 0 <= chosen < len(counts):
-        raise ValueError("its class is not among the counted ones")
-    if isinstance(noise, Derandomized):
-        if noise.copies(()) != taken or int(counts.argmax()) != chosen:
-            raise ValueError("its counts are not those of all copies")
-        own = float(noise.proven(counts[None], ())[0])
-        return own, own
-    rule = rule_of(record)
-    if rule is None:
-        return None
-    looks = np.array([at for at in rule.looks() if at <= taken])
-    if not len(looks) or looks[-1] != taken:
-        raise ValueError(f"its rule does not look after {taken} samples")
-    return _judged(record, noise, rule, looks[-1:], counts), _judged(
-        record, noise, rule, looks, counts
-    )
+    return found.least, found.most
 
 
 def audit(row: Record) -> Audit:
     """Whether the counts that a smoothing row holds prove its radius, class and confidence.
 
-    WRONG where they prove less; UNCHECKED where they were not kept, or where noise, rule or norm are such
-    that they cannot be checked here. A row that certifies nothing claims nothing. Raises FileError as
-    `evidence_of` does.
+    WRONG where they prove less, and where they contradict each other or cannot be read; UNCHECKED where
+    they were not kept, or say too little about the noise, rule or input. A row that certifies nothing
+    claims nothing.
     """
     if row["verdict"] != "verified":
         return Audit(PROVED)
-    record = evidence_of(row)
-    if "counts" not in record:
-        return Audit(UNCHECKED, "its counts were not kept")
     try:
-        found = reproduced(record)
-        alpha = float(record.get("alpha", 0.0))
-    except (ValueError, KeyError, TypeError) as error:
-        return Audit(WRONG, str(error) if isinstance(error, ValueError) else f"it lacks {error}")
-    if found is None:
-        return Audit(UNCHECKED, f"there is no rule to check {str(record.get('noise'))[:60]} by")
-    return _compared(row, record, found, alpha)
-
-
-def _compared(row: Record, record: Record, found: tuple[float, float], alpha: float) -> Audit:
-    least, most = (value * (1 + _SLACK) for value in found)
-    noise = noise_of(record)
-    if row["prediction"] != record["class"]:
-        return Audit(WRONG, f"its samples chose class {record['class']}")
-    if row["confidence"] > 1.0 - alpha + _SLACK:
-        return Audit(WRONG, f"its confidence is that of another alpha than {alpha:g}")
-    if not row["radius"] <= most:
-        return Audit(WRONG, f"it claims {row['radius']:.6g}, its counts prove {found[1]:.6g}")
-    if noise is not None and noise.norm != row["norm"]:
-        return Audit(UNCHECKED, f"it was converted from {noise.norm} to {row['norm']}")
-    if row["radius"] > least:
-        return Audit(UNCHECKED, "it rests on an earlier look, whose counts were not kept")
+        record = evidence_of(row)
+        if "counts" not in record:
+            raise _UnknownError("its counts were not kept")
+        _compare(row, record, _proof(record))
+    except _UnknownError as unknown:
+        return Audit(UNCHECKED, str(unknown))
+    except KeyError as missing:
+        return Audit(WRONG, f"it lacks {missing}")
+    except (FileError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError) as error:
+        return Audit(WRONG, str(error))
     return Audit(PROVED)
 
 
-def _judged(
-    record: Record, noise: Noise, rule: Rule, looks: np.ndarray, counts: np.ndarray
+def _compare(row: Record, record: Record, proof: _Proof) -> None:
+    """ValueError where a row claims more than its proof, _UnknownError where that cannot be told."""
+    if math.isnan(row["radius"]) and not convertible(proof.norm, row["norm"]):
+        raise _UnknownError(f"a radius in {proof.norm} is none in {row['norm']}")
+    least, most = proof.towards(row["norm"])
+    if row["prediction"] != record["class"]:
+        raise ValueError(f"its samples chose class {record['class']}")
+    if not row["confidence"] <= 1.0 - proof.alpha + _SLACK:
+        raise ValueError(f"its confidence is that of another alpha than {proof.alpha:g}")
+    if not row["radius"] <= most * (1 + _SLACK):
+        raise ValueError(f"it claims {row['radius']:.6g}, its counts prove {most:.6g}")
+    if row["norm"] != proof.norm and proof.shape is None:
+        raise _UnknownError(f"it was converted from {proof.norm}, and its input's shape not kept")
+    if row["radius"] > least * (1 + _SLACK):
+        raise _UnknownError("it may rest on an earlier look, whose counts were not kept")
+
+
+def _proof(record: Record) -> _Proof:
+    noise = noise_of(record)
+    if noise is None:
+        raise _UnknownError(why_unknown(record.get("noise"), "noise"))
+    shape = _shape(record, noise)
+    counts, chosen = _tally(record["counts"], record["n"]), index(record["class"])
+    if not 0 <= chosen < len(counts):
+        raise ValueError("its class is not among the counted ones")
+    if isinstance(noise, Derandomized):
+        own = _of_copies(noise, counts, chosen, shape)
+        return _Proof(own, own, noise.norm, 0.0, shape)
+    if "second" in record:
+        least = most = _of_two_laws(record, noise, counts)
+    else:
+        least, most = _of_looks(record, noise, counts)
+    return _Proof(least, most, noise.norm, float(record["alpha"]), shape)
+
+
+def _shape(record: Record, noise: Noise | Derandomized) -> tuple[int, ...] | None:
+    """The input's shape, which the noise must take; None where it was not kept and is not needed."""
+    if "shape" not in record:
+        if isinstance(noise, Windows):
+            raise _UnknownError(
+                f"copies of {noise!r} depend on the input's shape, which was not kept"
+            )
+        return None
+    shape = tuple(index(size) for size in record["shape"])
+    if not shape or min(shape) < 1:
+        raise ValueError(f"its input's shape is {shape}")
+    if math.prod(shape) > _LARGEST:
+        raise _UnknownError("its input is larger than any that is checked")
+    noise.check(torch.zeros(1).expand(1, *shape))  # zeros lie on every grid
+    return shape
+
+
+def _tally(counts: Any, taken: Any) -> np.ndarray:
+    """Counts of the classes, which must add up to the samples taken."""
+    found = np.array(counts)
+    sound = found.ndim == 1 and found.dtype.kind == "i" and len(found) > 1 and found.min() >= 0
+    if not sound or sum(found.tolist()) != index(taken):
+        raise ValueError("its counts do not add up to its samples")
+    return found
+
+
+def _of_copies(
+    noise: Derandomized, counts: np.ndarray, chosen: int, shape: tuple[int, ...] | None
 ) -> float:
-    """The radius where the rule saw these looks, with as many hits at the earlier ones as can be."""
-    chosen = int(record["class"])
-    tally = np.repeat(counts[None], len(looks), 0)
-    tally[:-1] = 0
-    tally[:, chosen] = np.minimum(counts[chosen], looks)
-    tally[:-1, chosen - 1] = looks[:-1] - tally[:-1, chosen]
-    uniform = derive(int(record["seed"]), int(record["id"]), COIN) / 2.0**63
-    found = rule.judge(Path(looks, tally, chosen, uniform), noise, float(record["alpha"]))
+    if noise.copies(shape or ()) != counts.sum() or int(counts.argmax()) != chosen:
+        raise ValueError("its counts are not those of all copies")
+    return float(noise.proven(counts[None], shape or ())[0])
+
+
+def _of_two_laws(record: Record, first: Noise, counts: np.ndarray) -> float:
+    """The radius of `DoubleSampling`, which spends half of alpha under each law."""
+    second, chosen = spelled(record["second"], _SECOND), index(record["class"])
+    if second is None:
+        raise _UnknownError(why_unknown(record["second"], "noise"))
+    if not isinstance(first, GeneralGaussian):
+        raise ValueError(f"nothing is known about two laws of which {first!r} is the first")
+    others = _tally(record["second_counts"], record["n2"])
+    if len(others) != len(counts):
+        raise ValueError("its two laws have other classes")
+    lower, other = (
+        float(lower_bound(int(own[chosen]), int(own.sum()), float(record["alpha"]) / 2))
+        for own in (counts, others)
+    )
+    return doubled_radius(first, second, lower, other) if lower > 0.5 else 0.0
+
+
+def _of_looks(record: Record, noise: Noise, counts: np.ndarray) -> tuple[float, float]:
+    """The radius of the record's rule from the last counts and, where it was kept, the look it rests on."""
+    rule, taken = rule_of(record), index(record["n"])
+    if rule is None:
+        raise _UnknownError(why_unknown(record.get("rule"), "rule"))
+    looks = [at for at in rule.looks() if at <= taken]
+    if not looks or looks[-1] != taken:
+        raise ValueError(f"its rule does not look after {taken} samples")
+    look = index(record.get("look", taken))
+    if look != taken:
+        early = _tally(record["look_counts"], look)
+        if look not in looks or len(early) != len(counts) or (early > counts).any():
+            raise ValueError(f"its counts after {look} and {taken} samples contradict each other")
+        if _judged(record, noise, rule, [look], early[None]) is not None:
+            raise ValueError(f"its rule would have stopped after {look} samples")
+        both = _radius(record, noise, rule, [look, taken], np.stack([early, counts]))
+        return both, both
+    least = _radius(record, noise, rule, [taken], counts[None])
+    if "look" in record:
+        return least, least
+    return least, _radius(record, noise, rule, looks, _best(record, looks, counts))
+
+
+def _best(record: Record, looks: list[int], counts: np.ndarray) -> np.ndarray:
+    """Counts at these looks that lead to the last ones, with as many hits at the earlier ones as can be."""
+    chosen, at = index(record["class"]), np.array(looks)
+    tally = np.zeros((len(at), len(counts)), dtype=np.int64)
+    tally[:, chosen] = np.minimum(counts[chosen], at)
+    tally[:, chosen - 1] = at - tally[:, chosen]
+    tally[-1] = counts
+    return tally
+
+
+def _radius(record: Record, noise: Noise, rule: Rule, looks: list[int], tally: np.ndarray) -> float:
+    found = _judged(record, noise, rule, looks, tally)
     if found is None:
         raise ValueError(f"its rule would not have stopped after {looks[-1]} samples")
-    return float(noise.radius(found.lower, found.upper))
+    return found
 
 
-def _spelled(text: str, table: Mapping[str, Any]) -> Any:
-    """The value of a frozen dataclass in the table that `text` is the repr of; None for any other text."""
-    match = _CALL.fullmatch(text)
-    if match is None or match[1] not in table:
-        return None
-    arguments = (part.partition("=") for part in match[2].split(", ") if part)
-    try:
-        made = table[match[1]](**{name: _scalar(value) for name, _, value in arguments})
-    except (TypeError, ValueError):
-        return None
-    return made if repr(made) == text else None
-
-
-def _scalar(text: str) -> int | float | bool | None:
-    if text in _WORDS:
-        return _WORDS[text]
-    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+def _judged(
+    record: Record, noise: Noise, rule: Rule, looks: list[int], tally: np.ndarray
+) -> float | None:
+    """The radius that the rule finds where it saw these counts [L, K]; None where it goes on."""
+    uniform = derive(index(record["seed"]), index(record["id"]), COIN) / 2.0**63
+    path = Path(np.array(looks), tally, index(record["class"]), uniform)
+    found = rule.judge(path, noise, float(record["alpha"]))
+    return None if found is None else float(noise.radius(found.lower, found.upper))

@@ -21,6 +21,10 @@ class Relu(Increasing):
         """max(x, 0)."""
         return inputs[0].relu()
 
+    def overwrite(self, *inputs: Tensor) -> Tensor:
+        """max(x, 0) in place."""
+        return inputs[0].relu_()
+
     @property
     def lipschitz(self) -> float:
         """1."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_trans
 @dataclass(frozen=True, eq=False)
 class Linear(Affine):
     """x W' + b over the last dimension; weight [out, in], bias [out] or None."""
+
+    fresh: ClassVar[bool] = True
 
     weight: Tensor
     bias: Tensor | None = None
@@ -43,6 +46,8 @@ class Linear(Affine):
 @dataclass(frozen=True, eq=False)
 class Conv(Affine):
     """Convolution in 1, 2 or 3 dimensions with zero padding; weight [out, in / groups, *kernel]."""
+
+    fresh: ClassVar[bool] = True
 
     weight: Tensor
     bias: Tensor | None
@@ -167,6 +172,8 @@ class ConvTranspose(Affine):
 class BatchNorm(Affine):
     """Normalisation by fixed statistics, an affine map of each channel (dimension 1)."""
 
+    fresh: ClassVar[bool] = True
+
     weight: Tensor | None
     bias: Tensor | None
     mean: Tensor
@@ -244,11 +251,13 @@ class Shift(Affine):
 class Sum(Affine):
     """x_1 + factor * x_2: additions, subtractions and residual connections."""
 
+    fresh: ClassVar[bool] = True
+
     factor: float = 1.0
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """x_1 + factor * x_2, broadcast."""
-        return inputs[0] + self.factor * inputs[1]
+        return torch.add(inputs[0], inputs[1], alpha=self.factor)
 
     def magnitude(self, *radii: Tensor) -> Tensor:
         """r_1 + |factor| r_2."""

@@ -1,7 +1,9 @@
 """Graph: a network as a list of operations in order of evaluation, with its parameters live."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,7 +42,24 @@ class Graph:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Evaluate on x [B, *input_shape] -> [B, *output_shape]."""
-        return self.values(x)[self.output]
+        return self.value({0: x})
+
+    def value(self, known: Mapping[int, Tensor]) -> Tensor:
+        """The output, given the values of the nodes that all later ones rest on.
+
+        Every other value is dropped after its last use; where no gradient is recorded, an activation is
+        written over a value that nothing else reads, which saves a pass through fresh memory.
+        """
+        nodes, values = self.resolved().nodes, dict(known)
+        reuse = not torch.is_grad_enabled()
+        for position in range(max(known) + 1, self.output + 1):
+            node = nodes[position]
+            taken = [values[i] for i in node.inputs]
+            for i in self._spent[position]:
+                del values[i]
+            own = reuse and self._owned[position] and node.inputs[0] not in known
+            values[position] = node.op.overwrite(*taken) if own else node.op.forward(*taken)
+        return values[self.output]
 
     def values(self, x: Tensor) -> list[Tensor]:
         """The value of every node on x."""
@@ -48,6 +67,25 @@ class Graph:
         for node in self.resolved().nodes[1:]:
             values.append(node.op.forward(*[values[i] for i in node.inputs]))
         return values
+
+    @cached_property
+    def _spent(self) -> list[set[int]]:
+        """For every node the inputs that no later node reads."""
+        last = {i: position for position, node in enumerate(self.nodes) for i in node.inputs}
+        last[self.output] = len(self.nodes)
+        return [{i for i in n.inputs if last[i] == at} for at, n in enumerate(self.nodes)]
+
+    @cached_property
+    def _owned(self) -> list[bool]:
+        """For every node whether it alone reads its first input, also through views of it."""
+        readers = Counter(i for node in self.nodes for i in node.inputs)
+        readers[self.output] += 1
+        return [
+            bool(node.inputs)
+            and readers[node.inputs[0]] == 1
+            and self.nodes[node.inputs[0]].op.fresh
+            for node in self.nodes
+        ]
 
     @property
     def input_shape(self) -> Shape:

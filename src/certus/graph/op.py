@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,11 +13,20 @@ Shape = tuple[int, ...]  # of one input, without the batch dimension
 
 @dataclass(frozen=True, eq=False)
 class Op(ABC):
-    """One operation of a network. Tensors have the batch first; fields are its parameters, live."""
+    """One operation of a network. Tensors have the batch first; fields are its parameters, live.
+
+    fresh: the result shares no memory with anything else, so that its last reader may write over it.
+    """
+
+    fresh: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Tensor:
         """Evaluate on a batch."""
+
+    def overwrite(self, *inputs: Tensor) -> Tensor:
+        """The same numbers as `forward`, where inputs[0] may be written over."""
+        return self.forward(*inputs)
 
     @property
     def name(self) -> str:

@@ -84,7 +84,7 @@ class DoubleSampling:
         hits = counts.gather(1, chosen[:, None])[:, 0].numpy()
         lower = lower_bound(hits, n, alpha / 2)
         settings: dict[str, Any] = {"n0": n0, "n": n, "n2": n2, "alpha": alpha, "seed": self.seed}
-        settings |= {"noise": repr(self.first)}
+        settings |= {"noise": repr(self.first), "shape": list(x.shape[1:])}
         evidence = []
         for b, key in enumerate(range(len(x)) if ids is None else ids):
             own = settings | {"id": int(key), "class": int(chosen[b])}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from certus.core import ModelError, validate
+from certus.core.memory import keep_freed
 from certus.graph import Graph
 from certus.smoothing.derandomized import Derandomized
 from certus.smoothing.draws import BLOCK, Stream
@@ -89,6 +90,7 @@ class Evaluator:
         batch: int,
         response: Response | None = None,
     ) -> None:
+        keep_freed()
         self.noise, self.x, self.batch = noise, x, batch
         self.response = response
         self.answer: Callable[[Tensor], Tensor] = response or module

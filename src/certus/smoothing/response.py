@@ -43,11 +43,7 @@ class Response:
 
     def __call__(self, value: Tensor) -> Tensor:
         """The logits, given the value at the cut."""
-        values: dict[int, Tensor] = {self.cut: value}
-        for position, node in enumerate(self.graph.nodes):
-            if position > self.cut:
-                values[position] = node.op.forward(*[values[i] for i in node.inputs])
-        return values[self.graph.output]
+        return self.graph.value({self.cut: value})
 
 
 def response(graph: Graph) -> Response | None:

@@ -31,12 +31,16 @@ class Settled:
         return Path(np.array(self.taken), np.stack(self.counts), self.chosen, self.uniform)
 
     def evidence(self) -> dict[str, Any]:
-        """All that the judgement rests on."""
+        """All that the judgement rests on; the counts of an earlier look only where it is that look."""
         assert self.judgement is not None
+        look = self.judgement.look or self.samples
+        earlier = [] if look == self.samples else self.counts[self.taken.index(look)].tolist()
         return {
             "class": self.chosen,
             "n": self.samples,
-            "counts": [int(k) for k in self.counts[-1]],
+            "counts": self.counts[-1].tolist(),
+            "look": look,
+            **({"look_counts": earlier} if earlier else {}),
             "uniform": self.uniform,
             "probability": float(self.judgement.lower),
             "runner_up": float(self.judgement.upper),

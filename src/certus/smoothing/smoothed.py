@@ -22,7 +22,7 @@ from certus.smoothing.noise import Noise
 from certus.smoothing.response import response
 from certus.smoothing.rules import Fixed, Rule
 from certus.smoothing.sampling import Settled, estimate, merged
-from certus.smoothing.statistics import agreement_p_value
+from certus.smoothing.statistics import agreement_p_value, level
 
 _BUFFER = 2**26  # bytes of rows in one call of the module
 COIN = 5  # key of the one uniform draw of an input, apart from all streams of noise
@@ -109,7 +109,7 @@ class Smoothed:
         started = time.perf_counter()
         if isinstance(self.noise, Derandomized):
             return self._proofs(x, ids, started, progress)
-        validate.probability(alpha, "alpha")
+        level(alpha)
         rule = Fixed(n0=n0, n=n) if rule is None else rule
         if not isinstance(rule, Rule):
             raise ArgumentError(f"rule must be a Rule such as Fixed(n=1000), got {rule!r}")
@@ -136,7 +136,7 @@ class Smoothed:
                 lambda rows: progress(before + rows, total, "estimation"),
             )
         settings = {"noise": repr(noise), "rule": repr(rule), "n0": rule.n0, "alpha": alpha}
-        settings |= {"seed": self.seed, "shared": self.shared}
+        settings |= {"seed": self.seed, "shared": self.shared, "shape": list(x.shape[1:])}
         evidence = [
             settings | {"id": key} | found.evidence()
             for key, found in zip(keys, inputs, strict=True)
@@ -209,9 +209,10 @@ class Smoothed:
         assert isinstance(self.noise, Derandomized)
         counts = self.counts(x, 1, ids, progress=progress)
         keys, shape = keys_of(ids, len(x)), tuple(x.shape[1:])
-        copies = self.noise.copies(shape)
+        settings: dict[str, Any] = {"noise": repr(self.noise), "n": self.noise.copies(shape)}
+        settings |= {"shape": list(shape)}
         evidence = [
-            {"noise": repr(self.noise), "n": copies, "id": key, "class": int(c), "counts": own}
+            settings | {"id": key, "class": int(c), "counts": own}
             for key, c, own in zip(keys, _first(counts), counts.tolist(), strict=True)
         ]
         radius = self.noise.proven(counts.numpy(), shape)

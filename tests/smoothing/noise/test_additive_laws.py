@@ -8,6 +8,7 @@ from certus.core import ArgumentError
 from certus.core.random import generator
 from certus.smoothing.noise import (
     AnisotropicGaussian,
+    ElasticGaussian,
     Gaussian,
     GeneralGaussian,
     IntegerGaussian,
@@ -23,13 +24,14 @@ NOISES = [
     IntegerGaussian(0.5),
     GeneralGaussian(0.5, 5, 16),
     GeneralGaussian(0.5, 60, 128),
+    ElasticGaussian(0.5, 0.1, 16, 1e-7),
 ]
 DRAWN = [*NOISES, Truncated(GeneralGaussian(0.5, 5, 16), 0.7)]
 
 
 def exact_to(noise) -> float:
     """Relative accuracy of the radius: a closed form, or quadrature."""
-    return 1e-6 if isinstance(noise, GeneralGaussian) else 1e-13
+    return 1e-6 if isinstance(noise, GeneralGaussian | ElasticGaussian) else 1e-13
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=repr)

@@ -1,12 +1,16 @@
 """Rules that end at n samples: coverage, radii and what curtailing saves."""
 
+from fractions import Fraction
+from math import comb
+
 import numpy as np
 import pytest
+import torch
 from tests.smoothing.rules.paths import certify, sample
 from tests.smoothing.statistics.coverage import CLEAR, FINE, excess
 
 from certus.core import ArgumentError
-from certus.smoothing import Gaussian
+from certus.smoothing import Gaussian, Smoothed
 from certus.smoothing.rules import Fixed, FixedRandomized, Largest, Path, TwoSided
 from certus.smoothing.statistics import against_all, lower_bound, randomized_lower_bound
 
@@ -126,3 +130,32 @@ def test_bad_arguments(rule):
     path = Path(np.array([100_000]), np.array([[100_000, 0]]), 0, 0.5)
     with pytest.raises(ArgumentError):
         rule().judge(path, NOISE, 0.0)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Fixed(n0=1, n=10), TwoSided(n0=1, n=10), Largest(n0=1, n=10), FixedRandomized(n0=1, n=10)],
+)
+@pytest.mark.parametrize("alpha", [9e-101, 1e-200, 1e-300, 5e-324])
+def test_levels_that_cannot_be_computed_are_refused_in_words(rule, alpha):
+    path = Path(np.array([10]), np.array([[9, 1, 0]]), 0, 0.3)
+    with pytest.raises(ArgumentError, match="alpha must be at least 1e-100"):
+        rule.judge(path, NOISE, alpha)
+
+
+@pytest.mark.parametrize("alpha", [1e-100, 3e-100, 1e-30])
+def test_the_smallest_levels_are_kept_exactly(alpha):
+    """P(X >= k) in whole numbers, for the bound as the binary fraction that it is."""
+    for n in (1, 10, 40):
+        for k in range(1, n + 1):
+            p = Fraction(float(lower_bound(k, n, alpha)))
+            tail = sum(comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1))
+            assert Fraction(alpha) * Fraction(99, 100) < tail <= Fraction(alpha), (n, k)
+
+
+def test_such_levels_are_refused_before_any_sample_is_taken():
+    def module(rows):
+        raise AssertionError("nothing should be asked")
+
+    with pytest.raises(ArgumentError, match="alpha must be at least 1e-100"):
+        Smoothed(module, NOISE, 3).certify(torch.zeros(1, 2), alpha=1e-200, rule=TwoSided())

@@ -6,6 +6,7 @@ from certus.smoothing.noise.anisotropic import AnisotropicGaussian as Anisotropi
 from certus.smoothing.noise.base import Noise as Noise
 from certus.smoothing.noise.conversion import converted as converted
 from certus.smoothing.noise.conversion import convertible as convertible
+from certus.smoothing.noise.elastic_gaussian import ElasticGaussian as ElasticGaussian
 from certus.smoothing.noise.flips import Flips as Flips
 from certus.smoothing.noise.gaussian import Gaussian as Gaussian
 from certus.smoothing.noise.general_gaussian import GeneralGaussian as GeneralGaussian

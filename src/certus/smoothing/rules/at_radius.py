@@ -46,7 +46,7 @@ class AtRadius(Rule):
             return Judgement.one_sided(max(bar, float(anytime_lower_bound(hits, taken, alpha))))
         if taken < self.n and hits > few:
             return None
-        return Judgement.one_sided(float(anytime_lower_bound(path.hits, path.taken, alpha).max()))
+        return Judgement.largest(anytime_lower_bound(path.hits, path.taken, alpha), path.taken)
 
 
 @lru_cache(maxsize=64)

@@ -36,15 +36,24 @@ class Judgement:
     """What the samples prove, with chance at most alpha to be wrong.
 
     lower bounds the probability of the chosen class from below, upper every other class's from above.
+    look: after how many samples the counts were taken that the bounds rest on, None for the last look.
     """
 
     lower: float
     upper: float
+    look: int | None = None
 
     @classmethod
     def one_sided(cls, lower: float) -> "Judgement":
         """All that is not the chosen class may be one other class."""
         return cls(lower=lower, upper=1.0 - lower)
+
+    @classmethod
+    def largest(cls, lower: np.ndarray, taken: np.ndarray) -> "Judgement":
+        """One-sided, by the largest of the bounds [L] of all looks, the last of equal ones."""
+        place = len(lower) - 1 - int(lower[::-1].argmax())
+        best = float(lower[place])
+        return cls(lower=best, upper=1.0 - best, look=int(taken[place]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ class Precision(Rule):
                 if not low + self.width >= high:
                     return None
         lower, _ = anytime_interval(path.hits, path.taken, alpha)
-        return Judgement.one_sided(float(lower.max()))
+        return Judgement.largest(lower, path.taken)
 
 
 def _surely_inside(hits: int, taken: int, alpha: float) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from certus.smoothing.statistics.binomial import accuracy_interval as accuracy_i
 from certus.smoothing.statistics.binomial import agreement_p_value as agreement_p_value
 from certus.smoothing.statistics.binomial import lower_bound as lower_bound
 from certus.smoothing.statistics.binomial import upper_bound as upper_bound
+from certus.smoothing.statistics.counts import level as level
 from certus.smoothing.statistics.joint import count_lower_bound as count_lower_bound
 from certus.smoothing.statistics.joint import holm as holm
 from certus.smoothing.statistics.joint import p_value as p_value

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import betainc, betaincinv
 
 from certus.core import ArgumentError, validate
-from certus.smoothing.statistics.counts import Counts, binomial, integers
+from certus.smoothing.statistics.counts import Counts, binomial, integers, level
 
 # The quantile routine is accurate to about 1e-14 relative; bounds give way by more than that.
 SLACK = 1e-12
@@ -17,10 +17,10 @@ def lower_bound(k: Counts, n: Counts, alpha: float) -> np.ndarray:
     integers or integer arrays that broadcast; the bound is float64 in their shape, 0 where k = 0.
     k must come from samples that had no part in choosing what counts as a success.
     Clopper and Pearson 1934: the alpha quantile of Beta(k, n - k + 1).
-    Raises ArgumentError unless 0 <= k <= n, n >= 1 and 0 < alpha < 1.
+    Raises ArgumentError unless 0 <= k <= n, n >= 1 and 1e-100 <= alpha < 1.
     """
     hits, trials = binomial(k, n)
-    validate.probability(alpha, "alpha")
+    level(alpha)
     some = np.maximum(hits, 1)
     return np.where(hits == 0, 0.0, betaincinv(some, trials - some + 1, alpha) * (1 - SLACK))
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from certus.core import ArgumentError
+from certus.core import ArgumentError, validate
 
 Counts = int | np.ndarray
+
+_LEAST = 1e-100  # below 1e-150 or so the quantile routine answers NaN, farther below too much
 
 
 def integers(value: Counts, name: str) -> np.ndarray:
@@ -29,6 +31,16 @@ def inside(p: float | np.ndarray, name: str) -> np.ndarray:
     if not ((array > 0) & (array < 1)).all():
         raise ArgumentError(f"{name} must lie strictly between 0 and 1")
     return array
+
+
+def level(alpha: float) -> float:
+    """An alpha that quantiles can be computed for; ArgumentError for others, and unless 0 < alpha < 1."""
+    if validate.probability(alpha, "alpha") < _LEAST:
+        raise ArgumentError(
+            f"alpha must be at least {_LEAST:g} for each bound (some rules divide it among several), "
+            f"got {alpha!r}"
+        )
+    return alpha
 
 
 def classes(counts: np.ndarray) -> np.ndarray:

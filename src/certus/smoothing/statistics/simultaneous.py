@@ -5,7 +5,7 @@ from scipy.special import chdtri
 
 from certus.core import ArgumentError, validate
 from certus.smoothing.statistics.binomial import lower_bound, upper_bound
-from certus.smoothing.statistics.counts import classes
+from certus.smoothing.statistics.counts import classes, level
 
 
 def bonferroni(counts: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +51,7 @@ def against_all(counts: np.ndarray, chosen: int, alpha: float) -> tuple[np.ndarr
     """
     tally = classes(counts)
     number = tally.shape[-1]
-    validate.probability(alpha, "alpha")
+    level(alpha)
     if not 0 <= chosen < number:
         raise ArgumentError(f"chosen must be one of the classes 0..{number - 1}, got {chosen!r}")
     total = tally.sum(-1)
