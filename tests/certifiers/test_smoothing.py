@@ -1,5 +1,7 @@
 """Certificates of smoothed classifiers behind the sealed call: norms, grids, rules, evidence."""
 
+from statistics import NormalDist
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,9 +13,10 @@ from certus.core import ArgumentError, Reason, UnsupportedError, Verdict
 from certus.core.progress import silent
 from certus.smoothing import Gaussian
 from certus.smoothing.derandomized import Columns, Splitting
+from certus.smoothing.names import rule_named
 from certus.smoothing.noise import Ablation, Flips, Laplace, PixelAblation, Uniform
 from certus.smoothing.rules import AtRadius
-from certus.threats import L0, Patch
+from certus.threats import L0, Patch, parse
 
 X = torch.full((4, 1, 4, 4), 0.5)
 Y = torch.tensor([1, 1, 0, 1])
@@ -106,3 +109,38 @@ def test_a_radius_that_is_no_number_proves_nothing(graph, threat):
     answers = within(query, radius)
     assert [a.verdict is Verdict.VERIFIED for a in answers] == [False, False, False, True]
     assert [a.radius for a in answers[:3]] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if " " not in n])
+@pytest.mark.parametrize(
+    "rule", ["fixed", "two-sided", "largest", "at-radius:0.2", "precision:0.2"]
+)
+def test_no_radius_is_larger_than_the_most(name, rule):
+    """Copies that all agree reach it where the rule takes all samples, and nothing exceeds it."""
+    noise, _, _ = CASES[name]
+    kept = {} if rule == "fixed" else {"rule": rule_named(rule, 50, 2000)}
+    quantised = name in ("splitting", "flips")
+    method = certifier("smoothing", noise=noise, n0=50, n=2000, quantised=quantised, **kept)
+    most = method.most((1, 4, 4), 2)
+    x = X if name != "splitting" else (X * 10).round() / 10
+    dark = certus.trace(Bright(1e6).eval(), X)  # of equal votes the first class gets them
+    sure = method(dark, x, torch.zeros(4).long(), parse(f"{noise.norm}:0"))
+    assert 0 < float(sure.radius.max()) <= most
+    if rule in ("fixed", "two-sided"):
+        assert float(sure.radius.max()) == most
+
+
+def test_the_most_of_gaussian_noise_is_that_of_its_samples():
+    method = certifier("smoothing", sigma=0.5, n=1000, alpha=0.01)
+    expected = 0.5 * NormalDist().inv_cdf(0.01 ** (1 / 1000))
+    assert method.most((1, 4, 4), 2) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sigma_is_short_for_gaussian_noise(graph):
+    assert certifier("smoothing", sigma=0.5) == certifier("smoothing", noise=Gaussian(0.5))
+    found = certus.certify(graph, X, Y, certus.L2(0.3), method="smoothing", sigma=0.5, n=500)
+    assert found.evidence[0]["noise"] == "Gaussian(sigma=0.5)"
+    with pytest.raises(ArgumentError, match="not both"):
+        certifier("smoothing", sigma=0.5, noise=Gaussian(0.5))
+    with pytest.raises(ArgumentError, match="no option sigma"):
+        certifier("crown", sigma=0.5)

@@ -233,6 +233,13 @@ def test_help(capsys, command):
         assert "--which" not in shown and "--how" not in shown
 
 
+def test_the_package_is_the_command():
+    environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "certus", "data"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "always there: " in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("words", ["['--help']", "['methods']", "['data']"])
 def test_what_needs_no_plots_imports_none(words):
     code = (

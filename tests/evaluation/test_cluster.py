@@ -181,6 +181,19 @@ def test_clusters_that_cannot_be_used(
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_waited_for_is_said(dask: ModuleType, tmp_path: Path) -> None:
+    notes: list[tuple[int, str]] = []
+    with Ledger(tmp_path / "a") as ledger:
+        evaluate(
+            job(),
+            ledger,
+            lambda done, total, note="": notes.append((done, note)),
+            Cluster("tcp://host:1"),
+        )
+    waits = [(0, "connecting to tcp://host:1"), (0, "connected to tcp://host:1")]
+    assert notes[1:3] == waits and notes[-1][1].startswith("certified ")
+
+
 def test_no_scheduler_is_one_clear_line(dask: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(
         ArgumentError, match=r"used at tcp://no:1 \(Timed out trying to connect to tcp://no:1\)"

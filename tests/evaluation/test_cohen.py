@@ -1,16 +1,19 @@
 """Certification logs: published ones give the published figures, our own come back as they were."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 from scipy.stats import beta, norm
 from tests.evaluation.fakes import row
-from tests.evaluation.test_transcript import claim
+from tests.evaluation.test_transcript import RULES, claim
+from tests.evaluation.test_transcript import rows as drawn
 
 from certus.core import ArgumentError, FileError
 from certus.evaluation import (
     LogSettings,
+    at_alpha,
     audit,
     average_certified_radius,
     curve,
@@ -19,6 +22,8 @@ from certus.evaluation import (
     export,
     read,
 )
+from certus.smoothing import Gaussian
+from certus.smoothing.rules import Fixed
 
 NAME = "mnist__net__noise_0.50__test__sigma_0.25.tsv"
 HEAD = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
@@ -77,7 +82,7 @@ def test_an_abstention_is_never_correct(tmp_path: Path) -> None:
 
 def test_what_the_name_does_not_say_is_asked_for(tmp_path: Path) -> None:
     path = log(tmp_path, *BODY, name="mine.tsv")
-    with pytest.raises(FileError, match="does not say sigma"):
+    with pytest.raises(FileError, match=r"does not say sigma .* state it with --sigma"):
         read(path, SETTINGS)
     rows = read(path, LogSettings(n=1000, sigma=0.25))
     assert {(r["model"], r["data"]) for r in rows} == {("mine", "log")}
@@ -129,6 +134,9 @@ def test_other_files_are_no_logs(tmp_path: Path) -> None:
     path.write_text("idx\tlabel\tpredict\tcorrect\ttime\n0\t1\t1\t1\t2.0\n")
     with pytest.raises(FileError, match="lacks the column radius"):
         read(path)
+    path.write_text(HEAD.replace("\t", ",") + "0,1,1,0.5,1,2.0\n")
+    with pytest.raises(FileError, match="separated by tabs, not commas"):
+        read(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FileError, match="not a readable log"):
         read(path)
@@ -163,13 +171,92 @@ def test_our_own_rows_come_back(tmp_path: Path) -> None:
     ]
     path = export(own, tmp_path / NAME.replace("0.25", "0.5"))
     lines = path.read_text().splitlines()
-    assert lines[0] + "\n" == HEAD
-    assert lines[1] == "3\t1\t1\t1.05\t1\t0:00:00.500000"
-    assert lines[2].startswith("4\t0\t1\t0.64077578") and lines[2].endswith("\t0\t0:00:00.500000")
-    assert lines[3] == "5\t1\t-1\t0.0\t0\t0:00:00.500000"
-    back = read(path, LogSettings(alpha=0.001, n=1000))
+    assert lines[0] + "\n" == HEAD.replace("\n", "\tevidence\n")
+    assert lines[1].startswith("3\t1\t1\t1.05\t1\t0:00:00.500000\t")
+    assert lines[2].startswith("4\t0\t1\t0.64077578") and "\t0\t0:00:00.500000\t" in lines[2]
+    assert lines[3].startswith("5\t1\t-1\t0.0\t0\t0:00:00.500000\t")
+    back = read(path)  # n and alpha are in the file
+    assert {evidence_of(r)["alpha"] for r in back} == {0.001}
+    assert [evidence_of(r).get("n") for r in back] == [1000, 1000, None]
     for name in ("index", "label", "prediction", "verdict", "reason", "radius", "seconds"):
         assert [r[name] for r in back] == [r[name] for r in own]
+
+
+def sampled(rule: object) -> list[dict]:
+    """Rows of one run of a rule, as they stand in a ledger."""
+    noise = Gaussian(0.5)
+    return [r | {"seconds": 0.5} for r in drawn(noise, rule)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_log_of_ours_tells_its_rule(tmp_path: Path, rule: object) -> None:
+    own = sampled(rule)
+    path = export(own, tmp_path / "renamed.tsv")
+    back = read(path)
+    assert {evidence_of(r)["rule"] for r in back} == {repr(rule)}
+    assert [audit(r) for r in back] == [audit(r) for r in own]
+    assert any(r["verdict"] == "verified" for r in back)
+    assert export(back, tmp_path / "again.tsv").read_text().count(repr(rule)) == len(own)
+    for settings in (LogSettings(alpha=0.01), LogSettings(sigma=0.25)):
+        with pytest.raises(FileError, match=r"renamed\.tsv: .* stated is"):
+            read(path, settings)
+    if type(rule) is not Fixed:
+        with pytest.raises(ArgumentError, match=r"only rows .* rule Fixed .* not \w+\(n0="):
+            at_alpha(back, 0.01)
+        return
+    radii = [r["radius"] for r in at_alpha(own, 0.01)]
+    assert [r["radius"] for r in at_alpha(back, 0.01)] == radii
+
+
+def test_readers_by_column_take_a_log_of_ours(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    own = sampled(Fixed(n0=8, n=300))
+    table = pandas.read_csv(export(own, tmp_path / NAME), delimiter="\t")  # as Cohen's analysis
+    assert tuple(table.columns[:6]) == tuple(HEAD.split())
+    assert table["radius"].tolist() == [r["radius"] for r in own]
+    assert table["correct"].tolist() == [int(r["prediction"] == r["label"] >= 0) for r in own]
+
+
+def test_what_was_assumed_of_a_log_is_not_written_as_known(tmp_path: Path) -> None:
+    rows = read(log(tmp_path, *BODY), SETTINGS)
+    assert "evidence" not in export(at_alpha(rows, 0.01), tmp_path / "b.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("evidence", "message"),
+    [
+        ("", "says no alpha"),
+        ("[1]", "is damaged"),
+        ('{"alpha": 2.0}', "says no alpha"),
+        ('{"alpha": 0.001, "class": 3}', "contradicts its prediction"),
+        ('{"alpha": 0.001, "noise": "Laplace(scale=0.25)"}', "not about Gaussian"),
+        (
+            '{"alpha": 0.001, "noise": "Gaussian(sigma=0.5)"}',
+            r"name says sigma 0\.25, .* says 0\.5",
+        ),
+    ],
+)
+def test_a_damaged_transcript_in_a_log_is_named(
+    tmp_path: Path, evidence: str, message: str
+) -> None:
+    path = tmp_path / NAME
+    quoted = evidence.replace('"', '""')
+    line = f'7\t1\t1\t0.2\t1\t1.0\t"{quoted}"'
+    path.write_text(HEAD.replace("\n", "\tevidence\n") + line + "\n", encoding="utf-8")
+    with pytest.raises(FileError, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    path.write_text(HEAD.replace("\n", "\tevidence\n") + "7\t1\t1\t0.2\t1\t1.0\n", encoding="utf-8")
+    with pytest.raises(FileError, match="line 2: is not a line"):
+        read(path)
+
+
+def test_damaged_counts_are_not_converted(tmp_path: Path) -> None:
+    own = claim(radius=1.05, rule="Fixed(n0=100, n=1000)")
+    for counts in ([1], {}, 5):
+        bad = own | {"evidence": json.dumps(evidence_of(own) | {"counts": counts})}
+        with pytest.raises(ArgumentError, match="counts of some transcripts are damaged"):
+            at_alpha(read(export([bad], tmp_path / "a.tsv")), 0.01)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,18 @@ def test_progress_counts_what_is_certified(tmp_path: Path) -> None:
     assert [done for done, _ in notes] == sorted(done for done, _ in notes)
 
 
+@pytest.mark.parametrize("eps", [0.0, 0.05, 0.1])
+def test_progress_judges_radii_at_the_threat(tmp_path: Path, eps: float) -> None:
+    notes: list[str] = []
+    asked = job(certifier=Exact(gives_radius=True), threat=Linf(eps, clip=None))
+    for _ in range(2):  # computed, then found in the ledger
+        with Ledger(tmp_path / "a.sqlite") as ledger:
+            rows = evaluate(asked, ledger, lambda done, total, note: notes.append(note))
+        share = sum(r["verdict"] == "verified" and r["radius"] >= eps for r in rows)
+        assert notes[-1] == f"{'certified' if eps else 'radius > 0:'} {share}/20"
+    assert {r["eps"] for r in rows} == {None}
+
+
 def test_attacks_are_evaluated_too(tmp_path: Path) -> None:
     with Ledger(tmp_path / "a.sqlite") as ledger:
         rows = evaluate(job(certifier=AttackRunner(attack=Shift(), block=8)), ledger)

@@ -14,6 +14,9 @@ CUT = """[...document.querySelectorAll('svg.chart text')].filter(t => {
     return a.left < b.left || a.right > b.right || a.top < b.top - 1 || a.bottom > b.bottom + 1;
 }).map(t => t.textContent)"""
 
+HIDDEN = """[...document.querySelectorAll('.scroll')].filter(t => t.scrollWidth > t.clientWidth).map(
+    t => `${t.ariaLabel}: ${t.scrollWidth} in ${t.clientWidth}`)"""
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
@@ -48,7 +51,9 @@ def test_page_in_a_browser(browser, path, width, scheme):
     visit(browser, path, width, scheme, SECTIONS)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "dark"), (1200, "light"), (800, "light"), (390, "light")]
+)
 def test_page_of_smoothing_in_a_browser(browser, smoothed, width, scheme):
     visit(browser, smoothed, width, scheme, ("headline", "smoothed", "reproducibility"))
 
@@ -71,6 +76,8 @@ def visit(browser, path, width, scheme, sections):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "with details open"
+    if width >= 800:
+        assert page.evaluate(HIDDEN) == [], "columns of a table lie beyond its edge"
     sizes = page.evaluate(
         "[...document.querySelectorAll('svg.chart text')].map(t => t.getBoundingClientRect().height)"
     )

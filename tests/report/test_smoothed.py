@@ -60,10 +60,10 @@ def test_runs_that_differ_in_little_are_told_apart() -> None:
     [
         (0.0, "l2", (0.0,)),
         (0.954, "l2", (0, 0.25, 0.5, 0.75)),
-        (4.0, "l2", tuple(i / 4 for i in range(17))),
+        (2.3, "l2", tuple(i / 4 for i in range(10))),
         (4.3, "l2", tuple(i / 2 for i in range(9))),
         (0.05, "linf", (0, 0.01, 0.02, 0.03, 0.04, 0.05)),
-        (300.0, "l1", tuple(25.0 * i for i in range(13))),
+        (300.0, "l1", tuple(50.0 * i for i in range(7))),
         (3, "l0", (0, 1, 2, 3)),
         (40, "l0", tuple(5.0 * i for i in range(9))),
     ],

@@ -5,8 +5,9 @@ import torch
 
 from certus.core import ArgumentError
 from certus.smoothing import Derandomized, Gaussian, Smoothed
-from certus.smoothing.derandomized import Splitting
+from certus.smoothing.derandomized import Columns, Splitting
 from certus.smoothing.names import NOISES, RULES, noise_named, rule_named
+from certus.smoothing.noise import PixelAblation
 from certus.smoothing.rules import AtRadius, Fixed
 from certus.threats import NORMS
 
@@ -25,7 +26,7 @@ def test_every_noise_certifies_its_norm(name):
     grid = "/16" if kind.levels else ""
     noise = noise_named(f"{name}:{NUMBERS.get(name, '3')}{grid}", (1, 8, 8))
     assert noise.norm == kind.norm
-    assert kind.norm in NORMS or kind.norm == "l0-pixels"
+    assert kind.norm in NORMS
     x = torch.randint(0, 17, (2, 1, 8, 8)) / 16
 
     def module(rows):
@@ -48,6 +49,9 @@ def test_what_the_numbers_mean():
     assert noise_named("gaussian:0.25", (3,)) == Gaussian(0.25)
     assert noise_named("splitting:12/16", (3,)) == Splitting(12, 16)
     assert noise_named("splitting:12", (3,)) == Splitting(12, 255)
+    assert noise_named("columns:2", (1, 8, 8)) == Columns(2, 0.0)
+    assert noise_named("columns:2/-1.5", (1, 8, 8)) == Columns(2, -1.5)
+    assert noise_named("pixel-ablation:2/0.5", (3, 8, 8)) == PixelAblation(2, 64, 0.5)
     assert rule_named("at-radius:0.5", 1, 2) == AtRadius(radius=0.5, n0=1, n=2)
     assert rule_named("fixed", 1, 2) == Fixed(n0=1, n=2)
 
@@ -55,7 +59,8 @@ def test_what_the_numbers_mean():
 @pytest.mark.parametrize(
     "text",
     ["", "poisson:1", "gaussian", "gaussian:", "gaussian:x", "gaussian:0", "gaussian:nan", "columns:2.5",
-     "columns:0", "columns:inf", "gaussian:1/255", "splitting:3/x", "splitting:3/0", "splitting:nan"],
+     "columns:0", "columns:inf", "gaussian:1/255", "splitting:3/x", "splitting:3/0", "splitting:nan",
+     "columns:2/", "columns:2/null", "ablation:2/nan", "rows:2/inf"],
 )  # fmt: skip
 def test_unreadable_noises(text):
     with pytest.raises(ArgumentError):

@@ -89,13 +89,17 @@ def test_regions_follow_the_inputs(threat, dtype):
         ("L2:36/255", "l2", 36 / 255),
         ("l1:1e-3", "l1", 1e-3),
         ("l1:12", "l1", 12.0),
+        ("l0:3", "l0", 3),
+        ("l0-pixels:3", "l0-pixels", 3),
+        ("patch:2", "patch", 2),
     ],
 )
 def test_text_that_is_a_threat(text, norm, eps):
     threat = parse(text)
     assert type(threat) is NORMS[norm] and threat.norm == norm
     assert threat.eps == eps and threat.clip == (0.0, 1.0)
-    assert parse(text, clip=None).clip is None
+    if norm in ("linf", "l2", "l1"):
+        assert parse(text, clip=None).clip is None
 
 
 @pytest.mark.parametrize(

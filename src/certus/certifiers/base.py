@@ -99,6 +99,11 @@ class Certifier(ABC):
         """1 for a proof, 1 - alpha for a statistical claim."""
         return 1.0
 
+    @property
+    def norm(self) -> str | None:
+        """The norm in which it finds radii; None where it decides one threat at a time."""
+        return None
+
     def describe(self) -> str:
         """The whole configuration as text."""
         return repr(self)

@@ -22,6 +22,11 @@ class LipschitzCertifier(Certifier):
     needs: ClassVar[str] = "layers with a known Lipschitz bound; made for lipschitz nets"
     block: int = 256
 
+    @property
+    def norm(self) -> str:
+        """L2, that of the constants."""
+        return "l2"
+
     def run(self, query: Query) -> list[Answer]:
         """Radii of the whole batch at once."""
         radius, margin = prepare(query.graph).radius(query.x, query.y)

@@ -1,9 +1,11 @@
 """Certification of the smoothed classifier (Cohen, Rosenfeld and Kolter 2019)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from certus.certifiers.base import Answer, Certifier, Query
@@ -11,6 +13,7 @@ from certus.certifiers.reach import within
 from certus.core import ArgumentError, Reason, Verdict
 from certus.core.validate import count, probability
 from certus.smoothing import Derandomized, Gaussian, Noise, Rule, Smoothed
+from certus.smoothing.rules import Fixed, Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +24,12 @@ class SmoothingCertifier(Certifier):
     confidence 1 - alpha, or surely where the noise is a Derandomized set of copies. An input on which
     it abstains, or predicts another class, is UNKNOWN.
 
-    noise and rule are those of `Smoothed.certify`; the noise's norm must be the threat's or convert to
-    it. n0 and n are those of the default rule; another rule brings its own. shared: all inputs of a
-    block take the same draws, and the graph may be taken apart, which is faster; certificates of a
-    block are then dependent, each as valid as before. quantised: the adversary, too, can only choose
-    values on the grid of the noise; noises whose proof says no more are refused without it.
+    noise (by default Gaussian(0.25)) and rule are those of `Smoothed.certify`; the noise's norm
+    must be the threat's or convert to it. n0 and n are those of the default rule; another rule
+    brings its own. shared: all inputs of a block take the same draws, and the graph may be taken
+    apart, which is faster; certificates of a block are then dependent, each as valid as before.
+    quantised: the adversary, too, can only choose values on the grid of the noise; noises whose
+    proof says no more are refused without it.
     """
 
     name: ClassVar[str] = "smoothing"
@@ -57,6 +61,28 @@ class SmoothingCertifier(Certifier):
     def confidence(self) -> float:
         """1 - alpha; 1 where nothing is left to chance."""
         return 1.0 if isinstance(self.noise, Derandomized) else 1.0 - self.alpha
+
+    @property
+    def norm(self) -> str:
+        """That of the noise."""
+        return self.noise.norm
+
+    def most(self, shape: tuple[int, ...], classes: int) -> float:
+        """No input of this shape gets a larger radius (in `norm`): that of copies which all agree.
+
+        Raises ArgumentError where the rule asks for more than the noise can prove.
+        """
+        if isinstance(self.noise, Derandomized):
+            counts = np.zeros((1, classes), dtype=np.int64)
+            counts[0, 0] = self.noise.copies(shape)
+            return float(self.noise.proven(counts, shape)[0])
+        rule = self.rule or Fixed(n0=self.n0, n=self.n)
+        taken = np.array(rule.looks())
+        counts = np.zeros((len(taken), classes), dtype=np.int64)
+        counts[:, 0] = taken
+        path = Path(taken, counts, 0, float(np.nextafter(1.0, 0.0)))
+        found = rule.judge(path, self.noise, self.alpha)
+        return float(self.noise.radius(found.lower, found.upper)) if found else math.inf
 
     def smoothed(self, query: Query) -> Smoothed:
         """The smoothed classifier that is certified."""

@@ -12,6 +12,7 @@ from certus.certifiers.lipschitz import LipschitzCertifier
 from certus.certifiers.milp import MilpCertifier
 from certus.certifiers.smoothing import SmoothingCertifier
 from certus.core import ArgumentError
+from certus.smoothing import Gaussian
 
 CERTIFIERS: dict[str, type[Certifier]] = {
     kind.name: kind
@@ -68,7 +69,12 @@ def certifier(name: str, **options: Any) -> Certifier:
     """A certifier by name, such as certifier("milp", timeout=30.0).
 
     Those of bound methods take the options of the method: certifier("crown", rigorous=True).
+    sigma=0.25 is short for noise=Gaussian(0.25).
     """
+    if name == SmoothingCertifier.name and "sigma" in options:
+        if "noise" in options:
+            raise ArgumentError("give sigma or noise, not both: sigma is that of Gaussian noise")
+        options["noise"] = Gaussian(options.pop("sigma"))
     built = look_up(CERTIFIERS, name, options)
     assert isinstance(built, Certifier)
     return built

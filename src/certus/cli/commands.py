@@ -10,15 +10,23 @@ from rich.table import Table
 
 from certus.api import ATTACKS, BOUNDS
 from certus.certifiers import CERTIFIERS
-from certus.cli.comparison import Comparison, compare, job_for, ledger_at, runs_of
-from certus.cli.fitting import Fit, fit
+from certus.cli.comparison import Comparison, compare, job_for, ledger_at, runs_of, say_outdated
+from certus.cli.fitting import Fit, Goal, fit
 from certus.cli.logs import Logs
-from certus.cli.models import Rows, Settings, Source, data_for, known_methods, load_model
+from certus.cli.models import (
+    Rows,
+    Settings,
+    Source,
+    asked_threat,
+    data_for,
+    known_methods,
+    load_model,
+)
 from certus.cli.progress import bar, output, say
+from certus.cli.summary import summarise
 from certus.core import ArgumentError, FileError
 from certus.core.validate import count
 from certus.evaluation import AttackRunner, evaluate, export
-from certus.evaluation.metrics import clean_accuracy, fraction
 from certus.smoothing.names import NOISES, RULES
 from certus.threats import NORMS, parse
 from certus.training import RECIPES, find_recipe
@@ -30,7 +38,8 @@ Which = Annotated[Rows, tyro.conf.arg(name="")]
 How = Annotated[Settings, tyro.conf.arg(name="")]
 From = Annotated[Source, tyro.conf.arg(name="")]
 About = Annotated[Logs, tyro.conf.arg(name="")]
-_ROWS, _SETTINGS, _SOURCE, _LOGS = Rows(), Settings(), Source(), Logs()
+For = Annotated[Goal, tyro.conf.arg(name="")]
+_ROWS, _SETTINGS, _SOURCE, _LOGS, _GOAL = Rows(), Settings(), Source(), Logs(), Goal()
 Records = list[dict[str, Any]]
 
 
@@ -39,8 +48,7 @@ def train_command(
     net: str = "cnn-small",
     recipe: str = "ibp",
     out: Path = Path("runs/model"),
-    eps: float | None = None,
-    sigma: float | None = None,
+    goal: For = _GOAL,
     epochs: int | None = None,
     seed: int = 0,
 ) -> None:
@@ -53,25 +61,20 @@ def train_command(
         net: network; `certus methods` lists them.
         recipe: way of training; `certus methods` lists them.
         out: directory of the checkpoint, which must not hold one yet.
-        eps: radius to train for, in the recipe's norm and in input units.
-        sigma: noise level to train for (gaussian, consistency and the other recipes with noise).
         epochs: passes over the data (default: what suits its size).
         seed: seed of the weights, the order of the data and all noise.
     """
-    takes = find_recipe(recipe).takes
-    given = {"eps": eps, "sigma": sigma}
-    for name, value in given.items():
-        if value is not None and name != takes:
-            rule = f"{takes}, not {name}" if takes else f"no {name}"
-            raise ArgumentError(f"the recipe {recipe} takes {rule}")
-    strength = given.get(takes)
+    strength = goal.strength(find_recipe(recipe))
     loaded = load_data(source.data, source.data_dir)
-    fit(Fit(net=net, recipe=recipe, strength=strength, epochs=epochs, seed=seed), loaded, out)
+    what = Fit(
+        net=net, recipe=recipe, strength=strength, noise=goal.noise, epochs=epochs, seed=seed
+    )
+    fit(what, loaded, out)
 
 
 def certify_command(
     model: Where,
-    threat: str = "linf:0.1",
+    threat: str | None = None,
     method: str = "auto",
     out: Path | None = None,
     which: Which = _ROWS,
@@ -83,7 +86,9 @@ def certify_command(
 
     Args:
         model: directory of a checkpoint, or the name of one that comes with Certus.
-        threat: norm and size in input units: linf:0.1, l2:0.5, l1:1, linf:8/255.
+        threat: norm and size in input units: linf:0.1, l2:0.5, l1:1, linf:8/255; l0:3 changes 3 values,
+            l0-pixels:3 pixels, patch:2 a square of 2 x 2 pixels. Default: linf:0.1; of methods that
+            find radii (smoothing, lipschitz) the radii themselves, in their own norm.
         method: `certus methods` lists them.
         out: table to write, .csv or .parquet.
     """
@@ -107,7 +112,7 @@ def attack_command(
 
     Args:
         model: directory of a checkpoint, or the name of one that comes with Certus.
-        threat: norm and size in input units: linf:0.1, l2:0.5, l1:1, linf:8/255.
+        threat: norm and size in input units: linf:0.1, l2:0.5, l1:1, linf:8/255, l0:3, patch:2.
         method: pgd or fgsm.
         out: table to write, .csv or .parquet.
     """
@@ -133,7 +138,7 @@ def compare_command(
 
     Args:
         models: directories of checkpoints, or names of those that come with Certus.
-        threat: norm: linf, l2 or l1.
+        threat: norm: linf, l2, l1, l0, l0-pixels or patch.
         eps: sizes in input units, as start:stop:step or as a list 0.05,0.1.
         methods: comma-separated; `certus methods` lists them.
         exact_limit: how many of them milp and auto get.
@@ -224,8 +229,8 @@ def _list_smoothing(shown: Console) -> None:
     for heading in ("name", "certifies", "number"):
         listing.add_column(heading)
     for name, noise in NOISES.items():
-        grid = f"; /levels of the inputs' grid ({noise.levels})" if noise.levels else ""
-        listing.add_row(name, noise.norm, noise.number + grid)
+        after = f"; {noise.after}" if noise.after else ""
+        listing.add_row(name, noise.norm, noise.number + after)
     shown.print(listing)
     listing = Table(title="rules of smoothing (--rule name or name:number)", title_justify="left")
     for heading in ("name", "number", "what it does"):
@@ -261,49 +266,27 @@ def data_command(
     shown.print(load_data(name, data_dir if data_dir.exists() else None).describe(), soft_wrap=True)
 
 
-def _evaluate(path: Path, threat: str, method: str, which: Rows, how: Settings) -> Records:
+def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Settings) -> Records:
     count(which.seed, "seed", least=0)
     pool = which.pool()
     loaded = data_for((path,), which.data, which.data_dir)
-    ball = parse(threat, loaded.clip)
+    if threat is not None:
+        parse(threat, loaded.clip)
     model = load_model(path, loaded)
     if method in ATTACKS:
         options = {"seed": which.seed} if method == "pgd" else {}
         job_method: Any = AttackRunner(attack=ATTACKS[method](**options))
     else:
         job_method = how.build(method, model, which.seed)
-    if job_method.gives_radius:
-        ball = type(ball)(0.0, loaded.clip)  # the rows hold radii; the threat is judged below
+    ball = asked_threat(threat, job_method, model, loaded.clip)
     job = job_for(model, loaded, job_method, ball, which.seed)
     job = replace(job, limit=which.limit, every=which.every)
-    with pool, ledger_at(which.ledger, path) as kept, bar(f"{method} {threat}") as progress:
+    title = f"{method} {ball.norm if threat is None else threat}"
+    with pool, ledger_at(which.ledger, path) as kept, bar(title) as progress:
+        say_outdated([job], kept)
         rows = evaluate(job, kept, progress, pool)
-    _summarise(rows, float(parse(threat, loaded.clip).eps), method, threat)
+    summarise(rows, job_method, ball, threat is not None)
     return rows
-
-
-def _summarise(rows: Records, eps: float, method: str, threat: str) -> None:
-    """One line with counts, and the confidence interval of the certified accuracy."""
-    n, clean = len(rows), clean_accuracy(rows).value
-    proven = sum(
-        row["verdict"] == "verified" and row["prediction"] == row["label"] and row["radius"] >= eps
-        for row in rows
-    )
-    broken = sum(row["verdict"] == "falsified" for row in rows)
-    figure = fraction(proven, n)
-    seconds = sum(row["seconds"] for row in rows)
-    confidence = min(row["confidence"] for row in rows)
-    kind = "proof" if confidence == 1 else f"each with confidence {confidence:g}"
-    text = f"{threat} by {method} on {n} inputs: clean {clean:.2%}"
-    if method not in ATTACKS:
-        text += (
-            f", certified {figure.value:.2%} (95% {figure.low:.2%} to {figure.high:.2%}; {kind})"
-        )
-    output().print(
-        f"{text}, counterexamples {broken}, {seconds / n * 1000:.3g} ms per input",
-        soft_wrap=True,
-        highlight=False,
-    )
 
 
 def _finish(rows: Records, out: Path | None) -> None:

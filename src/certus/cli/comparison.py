@@ -10,7 +10,7 @@ from certus.certifiers import SmoothedAttack, SmoothingCertifier
 from certus.cli.models import Loaded, Settings, card_dict
 from certus.cli.progress import bar, say
 from certus.core import UnsupportedError
-from certus.evaluation import AttackRunner, InProcess, Job, Ledger, Pool, evaluate
+from certus.evaluation import AttackRunner, InProcess, Job, Ledger, Pool, evaluate, outdated
 from certus.smoothing import Noise
 from certus.threats import NORMS, NormBall
 from certus.zoo import Dataset
@@ -77,8 +77,9 @@ def _sweep(
     base: Job, grid: Sequence[float], ledger: Ledger, pool: Pool, title: str
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for eps in grid:
-        job = replace(base, threat=NORMS[base.threat.norm](eps, base.threat.clip))
+    jobs = [replace(base, threat=NORMS[base.threat.norm](eps, base.threat.clip)) for eps in grid]
+    say_outdated(jobs, ledger)
+    for eps, job in zip(grid, jobs, strict=True):
         shown = title if len(grid) == 1 else f"{title} at {eps:g}"
         with bar(shown) as progress:
             rows += evaluate(job, ledger, progress, pool)
@@ -104,6 +105,16 @@ def job_for(model: Loaded, data: Dataset, certifier: Any, threat: NormBall, seed
         threat=threat,
         seed=seed,
     )
+
+
+def say_outdated(jobs: Sequence[Job], ledger: Ledger) -> None:
+    """Say why rows that are there are computed anew, where that is so."""
+    count = sum(outdated(job, ledger) for job in jobs)
+    if count:
+        say(
+            f"{count} row{'s' if count > 1 else ''} by another version of Certus "
+            f"in {ledger.path}: not reused, computed anew"
+        )
 
 
 def runs_of(rows: Sequence[dict[str, Any]], ledger: Ledger) -> list[dict[str, Any]]:

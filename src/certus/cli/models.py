@@ -1,18 +1,26 @@
 """Checkpoints and data sets as the commands need them."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from certus.certifiers import CERTIFIERS, Certifier, certifier
-from certus.core import ArgumentError, FileError, validate
+from certus.certifiers import CERTIFIERS, Certifier, SmoothingCertifier, certifier
+from certus.cli.progress import say
+from certus.core import ArgumentError, FileError, UnsupportedError, validate
 from certus.evaluation import Cluster, InProcess, Local, Pool
 from certus.graph import Graph, trace
 from certus.smoothing import Derandomized, Gaussian, Noise
 from certus.smoothing.names import noise_named, rule_named
+from certus.smoothing.noise import converted, convertible
+from certus.threats import NormBall, parse
+from certus.threats.norms import Clip
 from certus.zoo import Card, Dataset, load_checkpoint, load_data
+
+DEFAULT = Gaussian(0.25)
+"""The noise that smoothing takes where none was asked for or trained with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +33,18 @@ class Loaded:
     card: Card
 
     @property
-    def sigma(self) -> float:
-        """The noise it was trained for; 0.25 where it was not trained with noise."""
-        sigma = self.card.recipe.get("sigma", 0.25)
-        if isinstance(sigma, bool) or not isinstance(sigma, int | float):
+    def noise(self) -> Noise | Derandomized | None:
+        """The noise it was trained for; None where it was trained without."""
+        found = {k: self.card.recipe[k] for k in ("noise", "sigma") if k in self.card.recipe}
+        try:
+            if "noise" in found:
+                return noise_named(str(found["noise"]), tuple(self.card.shape))
+            return Gaussian(found["sigma"]) if found else None
+        except ArgumentError as error:
             raise FileError(
-                f"the card of {self.name} has no usable sigma ({sigma!r}); give --sigma"
-            )
-        return float(sigma)
+                f"the card of {self.name} has no usable noise or sigma ({error}); "
+                "give --sigma or --noise"
+            ) from error
 
 
 def load_model(path: Path, data: Dataset) -> Loaded:
@@ -43,7 +55,14 @@ def load_model(path: Path, data: Dataset) -> Loaded:
             f"{path} was made for inputs {list(card.shape)} and {card.classes} classes, "
             f"{data.name} has {list(data.shape)} and {data.classes}; choose --data to match"
         )
-    return Loaded(path.resolve().name, module, trace(module, data.x_test[:1]), card)
+    graph = trace(module, data.x_test[:1])
+    if len(card.shape) > 1 and tuple(graph.output_shape) == tuple(card.shape):
+        raise ArgumentError(
+            f"{path} is a denoiser: it returns images, no logits. In Python, "
+            "certus.training.Denoised(denoiser, classifier) is what can be certified "
+            "(docs/smoothing-training.md, denoisers)"
+        )
+    return Loaded(path.resolve().name, module, graph, card)
 
 
 def data_for(paths: tuple[Path, ...], name: str | None, directory: Path | None) -> Dataset:
@@ -105,7 +124,8 @@ class Settings:
 
     Args:
         sigma: Gaussian noise of smoothing, in input units (default: what the model was trained for).
-        noise: another noise than Gaussian, as name:number; `certus methods` lists them.
+        noise: another noise than Gaussian, as name:number; `certus methods` lists them. Of ablation,
+            columns, rows and blocks, what is hidden is 0, or v in columns:2/v.
         rule: how smoothing samples, as name or name:number; `certus methods` lists them.
         n: most noise samples per input that bound the class probability.
         n0: noise samples per input that choose the class.
@@ -128,7 +148,7 @@ class Settings:
     def build(self, method: str, model: Loaded, seed: int) -> Certifier:
         """The certifier of this name with the options that it takes."""
         if method == "smoothing":
-            return certifier(
+            built = certifier(
                 method,
                 noise=self._noise(model),
                 rule=rule_named(self.rule, self.n0, self.n),
@@ -139,18 +159,57 @@ class Settings:
                 shared=self.shared,
                 quantised=self.quantised,
             )
+            if self.sigma is None and self.noise is None and model.noise is None:
+                say(
+                    f"{model.name} was trained without noise: smoothing takes {DEFAULT!r}; "
+                    "choose by --sigma or --noise"
+                )
+            return built
         if method in ("milp", "auto"):
             return certifier(method, timeout=self.timeout)
         return certifier(method)
 
     def _noise(self, model: Loaded) -> Noise | Derandomized:
-        if self.noise is None:
-            return Gaussian(self.sigma if self.sigma is not None else model.sigma)
-        if self.sigma is not None:
+        if self.noise is not None and self.sigma is not None:
             raise ArgumentError(
                 "give --sigma or --noise, not both: sigma is that of Gaussian noise"
             )
-        return noise_named(self.noise, tuple(model.card.shape))
+        if self.noise is not None:
+            return noise_named(self.noise, tuple(model.card.shape))
+        if self.sigma is not None:
+            return Gaussian(self.sigma)
+        return model.noise or DEFAULT
+
+
+def asked_threat(text: str | None, method: Any, model: Loaded, clip: Clip) -> NormBall:
+    """The threat that a method is asked about; size 0 in its own norm where it finds radii and none is given.
+
+    Says so in one line where the threat exceeds all that smoothing could prove. Raises ArgumentError for
+    text that is no threat, UnsupportedError where radii say nothing about its norm.
+    """
+    norm = method.norm if isinstance(method, Certifier) else None
+    if text is None:
+        return parse(f"{norm}:0" if norm else "linf:0.1", clip)
+    ball = parse(text, clip)
+    if norm is None:
+        return ball
+    if not convertible(norm, ball.norm):
+        raise UnsupportedError(
+            f"{method.name} finds {norm} radii here, which say nothing about {text}; "
+            "`certus methods` lists noises and norms"
+        )
+    if isinstance(method, SmoothingCertifier):
+        shape = tuple(model.card.shape)
+        own = method.most(shape, model.card.classes)
+        most = float(converted(own, norm, ball.norm, math.prod(shape)))
+        if float(ball.eps) > most:
+            given = "this noise" if method.confidence == 1 else "this noise, n and alpha"
+            wider = "" if ball.norm == norm else f" ({norm}:{own:.3g})"
+            say(
+                f"{text} cannot be certified: with {given} no radius exceeds "
+                f"{ball.norm}:{most:.3g}{wider}"
+            )
+    return ball
 
 
 def known_methods(text: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Checks at the edge, so that broken input gives one clear error instead of a wrong answer."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,10 @@ def inputs(x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise ArgumentError(f"inputs must be a floating-point tensor, got {_kind(x)}")
     if x.ndim < 2 or x.shape[0] == 0:
-        raise ArgumentError(f"inputs must have a batch dimension [B, *shape], got {tuple(x.shape)}")
+        raise ArgumentError(
+            f"inputs must have a batch dimension [B, *shape], got {tuple(x.shape)}; "
+            "a single input is x[None]"
+        )
     if shape is not None and tuple(x.shape[1:]) != tuple(shape):
         raise ArgumentError(
             f"the model takes inputs of shape [B, {_dims(shape)}], got {tuple(x.shape)}"
@@ -41,10 +46,12 @@ def labels(y: Tensor, batch: int, classes: int) -> Tensor:
 
 
 def logits(z: object, batch: int) -> Tensor:
-    """Return a model's output after checking that it is [B, K], K >= 2, without NaN."""
-    if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[0] != batch or z.shape[1] < 2:
-        shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-        raise ModelError(f"a classifier must return logits [{batch}, K] with K >= 2, got {shape}")
+    """Return a model's output after checking that it is floating-point [B, K], K >= 2, without NaN."""
+    fits = isinstance(z, Tensor) and z.ndim == 2 and z.shape[0] == batch and z.shape[1] >= 2
+    if not isinstance(z, Tensor) or not fits or not z.is_floating_point():
+        raise ModelError(
+            f"a classifier must return logits [{batch}, K] with K >= 2, got {_no_logits(z, batch)}"
+        )
     if not bool(torch.isfinite(z).all()):
         raise ModelError("the model returned NaN or infinite logits")
     return z
@@ -69,6 +76,29 @@ def probability(value: float, name: str) -> float:
     if not (isinstance(value, int | float) and 0 < value < 1):
         raise ArgumentError(f"{name} must lie strictly between 0 and 1, got {value!r}")
     return float(value)
+
+
+def _no_logits(z: object, batch: int) -> str:
+    """What a model returned instead of logits, and how to make logits of it."""
+    if isinstance(z, Mapping | tuple | list):
+        names = list(z) if isinstance(z, Mapping) else [0]
+        key = "logits" if "logits" in names else next(iter(names), 0)
+        held = f" of {', '.join(map(str, names))}" if isinstance(z, Mapping) else f" of {len(z)}"
+        advice = f"wrap it so that the logits alone come out, as lambda z: model(z)[{key!r}]"
+        return f"{type(z).__name__}{held:.80}; {advice}"
+    if not isinstance(z, Tensor):
+        return type(z).__name__
+    found = str(tuple(z.shape))
+    if not z.is_floating_point():
+        labels = "labels are no logits; return scores, or one_hot(labels, K).float()"
+        return f"{z.dtype} {found}: {labels if z.ndim < 2 else 'scores must be floating-point'}"
+    if z.shape in {(batch,), (batch, 1)}:
+        join = "stack" if z.ndim == 1 else "cat"
+        return (
+            f"{found}: of one logit z make two, torch.{join}([-z, z], 1), "
+            f"of one probability p torch.{join}([1 - p, p], 1)"
+        )
+    return found
 
 
 def _kind(value: object) -> str:

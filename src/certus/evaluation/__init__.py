@@ -17,6 +17,7 @@ from certus.evaluation.metrics import attack_curve as attack_curve
 from certus.evaluation.metrics import average_certified_radius as average_certified_radius
 from certus.evaluation.metrics import clean_accuracy as clean_accuracy
 from certus.evaluation.metrics import curve as curve
+from certus.evaluation.outdated import outdated as outdated
 from certus.evaluation.pool import InProcess as InProcess
 from certus.evaluation.pool import Pool as Pool
 from certus.evaluation.run import evaluate as evaluate

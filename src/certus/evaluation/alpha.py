@@ -84,7 +84,10 @@ def at_alpha(rows: Sequence[Row], alpha: float) -> list[Row]:
 
 
 def sampled(row: Row, record: Row, chosen: int, radius: float) -> Row:
-    """A row that claims what the chosen class (-1: none) with this radius gives for its label."""
+    """A row that claims what the chosen class (-1: none) with this radius gives for its label.
+
+    A record that names the class keeps it, also where the row abstains.
+    """
     settled = chosen >= 0 and radius > 0
     hit = settled and chosen == row["label"]
     return row | {
@@ -92,7 +95,7 @@ def sampled(row: Row, record: Row, chosen: int, radius: float) -> Row:
         "verdict": "verified" if hit else "unknown",
         "reason": "" if hit else "wrong_class" if settled else "abstained",
         "radius": radius if hit else 0.0,
-        "evidence": json.dumps(record | {"class": chosen, "radius": radius if settled else 0.0}),
+        "evidence": json.dumps({"class": chosen} | record | {"radius": radius if settled else 0.0}),
     }
 
 
@@ -107,9 +110,13 @@ def _radii(same: Sequence[Row], alpha: float) -> np.ndarray:
     if type(rule) is not Fixed or not isinstance(noise, Noise):
         raise ArgumentError(
             "only rows of smoothing with the rule Fixed and a known noise can be converted to another alpha"
+            f", not {same[0].get('rule', 'an unknown rule')} with {same[0].get('noise', 'unknown noise')}"
         )
     if "counts" in same[0]:
-        hits = np.array([record["counts"][record["class"]] for record in same])
+        try:
+            hits = np.array([record["counts"][record["class"]] for record in same])
+        except (LookupError, TypeError):
+            raise ArgumentError("the counts of some transcripts are damaged") from None
     else:
         printed = np.array([record["radius"] for record in same])
         known = implied_counts(np.where(printed > 0, printed, 1.0), noise, rule.n, same[0]["alpha"])

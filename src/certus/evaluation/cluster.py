@@ -52,7 +52,9 @@ class Cluster(Pool):
     ) -> Generator[list[Row]]:
         """The rows of each block as they are finished; tasks that are given up are cancelled."""
         dask: Any = require("distributed", "cluster")
+        progress(0, 0, f"connecting to {self._place}")
         with self._connected(dask) as client:
+            progress(0, 0, f"connected to {self._place}")
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
                 held = client.submit(

@@ -1,6 +1,7 @@
 """Logs in the format of Cohen, Rosenfeld and Kolter 2019: one line for each certified input."""
 
 import csv
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from certus.core import ArgumentError, FileError
 from certus.core.validate import count, positive, probability
 from certus.evaluation.alpha import fitting, sampled
 from certus.evaluation.ledger import COLUMNS
-from certus.evaluation.metrics import correct, smoothed
+from certus.evaluation.metrics import canonical, correct, smoothed
 from certus.evaluation.spelling import noise_of
 from certus.evaluation.transcript import evidence_of
 from certus.smoothing.noise import Gaussian, Noise
@@ -25,6 +26,9 @@ from certus.smoothing.rules import Fixed
 Row = dict[str, Any]
 
 FIELDS = ("idx", "label", "predict", "radius", "correct", "time")
+TRANSCRIPT = "evidence"
+"""A seventh column of logs that Certus wrote: the transcript of each row, which says rule, n and alpha."""
+
 SIZES = {
     ("imagenet", "test"): 50_000,
     ("imagenet", "train"): 1_281_167,
@@ -47,7 +51,8 @@ class LogSettings:
 
     sigma: standard deviation of the noise; where the file's name says it, the two must agree. n0 and n:
     samples that chose the class and that bounded its probability. alpha: chance that a certificate is
-    wrong; where None, the largest (weakest) of the usual ones that the radii fit.
+    wrong; where None, the largest (weakest) of the usual ones that the radii fit. A log that Certus wrote
+    says all this: n0 and n are not looked at there, and sigma and alpha must agree with it.
     """
 
     sigma: float | None = None
@@ -69,33 +74,35 @@ def read_log(path: Path, settings: LogSettings) -> list[Row]:
     """Rows of a log: tab-separated columns FIELDS, predict -1 where it abstains, time in seconds or h:mm:ss.
 
     A name `dataset__arch__noise_TRAIN__split__sigma_CERTIFY.tsv` gives the row's data set, model and
-    sigma; otherwise settings must give sigma. The noise is Gaussian, the rule `Fixed`. Their evidence
-    holds the radius as printed, also of inputs that are not predicted as labelled, and which usual
-    alphas it fits. Raises FileError (with the line) for a log that is damaged, that fits no usual alpha
-    although none is stated, or whose sigma is not known.
+    sigma; otherwise settings must give sigma. The noise is Gaussian, the rule taken as `Fixed`. Their
+    evidence holds the radius as printed, also of inputs that are not predicted as labelled, and which
+    usual alphas it fits. Where the log has the column TRANSCRIPT, nothing is taken for granted: noise,
+    rule, samples and alpha are those of the transcripts, with which sigma and alpha of the settings must
+    agree. Raises FileError (with the line) for a log that is damaged, that fits no usual alpha although
+    none is stated, or whose sigma is not known.
     """
     named = _NAME.fullmatch(path.stem)
-    sigma = _sigma(path, float(named["sigma"]) if named else None, settings.sigma)
+    sigma = float(named["sigma"]) if named else None
     found = _lines(path)
-    noise, rule = Gaussian(sigma), Fixed(n0=settings.n0, n=settings.n)
-    radii = np.array([line["radius"] for line in found if line["prediction"] >= 0])
-    fits = fitting(radii, noise, settings.n)
-    alpha = settings.alpha if settings.alpha is not None else max(fits, default=None)
-    if alpha is None:
-        raise FileError(
-            f"{path}: its radii fit no usual alpha with sigma {sigma:g} and n = {settings.n}"
-            f"{_guess(radii, noise)}; state n (--n), or alpha too (--log-alpha)"
-        )
-    shared = {"noise": repr(noise), "rule": repr(rule), "n0": settings.n0, "n": settings.n}
-    shared |= {"shared": False, "alpha": alpha, "log": path.stem, "fits": fits}
+    try:
+        if found and TRANSCRIPT in found[0]:
+            records = [_transcribed(line, sigma, settings) for line in found]
+        else:
+            records = _assumed(found, sigma, settings)
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from None
     if named:
         split = "" if named["split"] == "test" else f" ({named['split']})"
         model, data = f"{named['net']} noise {named['trained']}", named["data"] + split
     else:
         model, data = path.stem, "log"
     common = {"run": path.stem, "model": model, "data": data, "margin": math.nan, "norm": "l2"}
-    common |= {"method": f"smoothing sigma={sigma:g}", "eps": None, "confidence": 1.0 - alpha}
-    rows = [sampled(common | line, shared, line["prediction"], line["radius"]) for line in found]
+    common |= {"eps": None}
+    rows = []
+    for line, (own, record) in zip(found, records, strict=True):
+        claim = {"method": f"smoothing sigma={own:g}", "confidence": 1.0 - record["alpha"]}
+        told = record | {"log": path.stem}
+        rows.append(sampled(common | line | claim, told, line["prediction"], line["radius"]))
     return [{name: row[name] for name in COLUMNS} for row in rows]
 
 
@@ -103,15 +110,23 @@ def write_log(rows: Sequence[Row], path: Path) -> None:
     """Write the certificates of one smoothing run (Gaussian noise, L2) as a log; see `read_log`.
 
     Radii are written in full (not to three digits as in the original, which may round up); that of an
-    input predicted as another class than its label comes from its evidence, and is 0 without. Raises
-    ArgumentError for rows that are something else, OSError where the file cannot be written.
+    input predicted as another class than its label comes from its evidence, and is 0 without. The column
+    TRANSCRIPT follows those of FIELDS, so that nobody takes one rule for another, but for rows read from
+    a log without it: what was assumed there is not written as if it were known. Raises ArgumentError for
+    rows that are something else, OSError where the file cannot be written.
     """
     if len({row["run"] for row in rows}) > 1:
         raise ArgumentError("a log holds one run; select the rows of one")
-    lines = [_line(row) for row in rows]
+    records = [evidence_of(row) for row in rows]
+    lines = [_line(row, record) for row, record in zip(rows, records, strict=True)]
+    header = list(FIELDS)
+    if not all("fits" in record for record in records):
+        header.append(TRANSCRIPT)
+        for line, row, record in zip(lines, rows, records, strict=True):
+            line.append(json.dumps({"alpha": canonical(1.0 - row["confidence"])} | record))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(FIELDS)
+        writer.writerow(header)
         writer.writerows(lines)
 
 
@@ -136,16 +151,56 @@ def ends_early(rows: Sequence[Row]) -> str:
     )
 
 
-def _sigma(path: Path, named: float | None, stated: float | None) -> float:
-    if named is None and stated is None:
+def _assumed(
+    found: Sequence[Row], named: float | None, settings: LogSettings
+) -> list[tuple[float, Row]]:
+    """Sigma and evidence of each line of a log that says neither: the rule Fixed as the settings state it."""
+    sigma = _sigma({"the name says": named, "stated is": settings.sigma})
+    noise, rule = Gaussian(sigma), Fixed(n0=settings.n0, n=settings.n)
+    radii = np.array([line["radius"] for line in found if line["prediction"] >= 0])
+    fits = fitting(radii, noise, settings.n)
+    alpha = settings.alpha if settings.alpha is not None else max(fits, default=None)
+    if alpha is None:
         raise FileError(
-            f"{path}: the name does not say sigma (dataset__arch__noise_TRAIN__split__sigma_S.tsv); state it"
+            f"its radii fit no usual alpha with sigma {sigma:g} and n = {settings.n}"
+            f"{_guess(radii, noise)}; state n (--n), or alpha too (--log-alpha)"
         )
-    if named is not None and stated is not None and named != stated:
-        raise FileError(f"{path}: the name says sigma {named:g}, stated is {stated:g}")
-    sigma = stated if named is None else named
-    assert sigma is not None
-    return sigma
+    record = {"noise": repr(noise), "rule": repr(rule), "n0": settings.n0, "n": settings.n}
+    record |= {"shared": False, "alpha": alpha, "fits": fits}
+    return [(sigma, record)] * len(found)
+
+
+def _transcribed(line: Row, named: float | None, settings: LogSettings) -> tuple[float, Row]:
+    """Sigma and evidence of a line that has a transcript; one of an older row may say no more than alpha."""
+    record, where = evidence_of(line), f"the evidence of input {line['index']}"
+    noise, alpha = noise_of(record), record.get("alpha")
+    if not isinstance(alpha, float) or not 0.0 < alpha < 1.0:
+        raise FileError(f"{where} says no alpha")
+    if settings.alpha not in (None, alpha):
+        raise FileError(f"{where} says alpha {alpha:g}, stated is {settings.alpha:g}")
+    if line["prediction"] not in (-1, record.get("class", line["prediction"])):
+        raise FileError(f"{where} contradicts its prediction")
+    if "noise" in record and not isinstance(noise, Gaussian):
+        raise FileError(f"{where} is not about Gaussian noise")
+    own = noise.sigma if isinstance(noise, Gaussian) else None
+    return _sigma(
+        {"the name says": named, f"{where} says": own, "stated is": settings.sigma}
+    ), record
+
+
+def _sigma(said: dict[str, float | None]) -> float:
+    """The one sigma that is said; FileError where there is none, or two."""
+    known = {who: sigma for who, sigma in said.items() if sigma is not None}
+    if not known:
+        raise FileError(
+            "the name does not say sigma (dataset__arch__noise_TRAIN__split__sigma_S.tsv); "
+            "state it with --sigma (in Python LogSettings(sigma=...))"
+        )
+    first, *others = known.items()
+    for who, sigma in others:
+        if sigma != first[1]:
+            raise FileError(f"{first[0]} sigma {first[1]:g}, {who} {sigma:g}")
+    return first[1]
 
 
 def _guess(radii: np.ndarray, noise: Noise) -> str:
@@ -162,10 +217,13 @@ def _lines(path: Path) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, delimiter="\t", strict=True)
-            missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
+            header = reader.fieldnames or ()
+            missing = [name for name in FIELDS if name not in header]
             if missing:
+                commas = any("," in name for name in header)
+                why = "; its columns must be separated by tabs, not commas" if commas else ""
                 raise FileError(
-                    f"{path}: is not a certification log, it lacks the column {missing[0]}"
+                    f"{path}: is not a certification log, it lacks the column {missing[0]}{why}"
                 )
             for record in reader:
                 found.append(_entry(record, f"{path}, line {reader.line_num}"))
@@ -189,7 +247,11 @@ def _entry(record: dict[str, Any], where: str) -> Row:
         said = bool(("0", "1").index(str(record["correct"]).strip()))
     except (TypeError, ValueError):
         raise FileError(f"{where}: is not a line of a certification log") from None
-    if None in record or entry["prediction"] < -1 or not 0 <= entry["radius"] < math.inf:
+    if TRANSCRIPT in record:
+        entry[TRANSCRIPT] = record[TRANSCRIPT]
+    values = record.values()
+    odd = None in record or None in values
+    if odd or entry["prediction"] < -1 or not 0 <= entry["radius"] < math.inf:
         raise FileError(f"{where}: is not a line of a certification log")
     if said != correct(entry):
         raise FileError(f"{where}: `correct` contradicts label and prediction")
@@ -206,8 +268,7 @@ def _seconds(text: str) -> float:
     return float(seconds) + 60 * (int(minutes) + 60 * (int(hours) + 24 * int(days)))
 
 
-def _line(row: Row) -> list[Any]:
-    record = evidence_of(row)
+def _line(row: Row, record: Row) -> list[Any]:
     noise = noise_of(record)
     gaussian = (noise is None and not record) or isinstance(noise, Gaussian)
     if not smoothed(row) or row["eps"] is not None or row["norm"] != "l2" or not gaussian:

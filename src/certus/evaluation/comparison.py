@@ -26,7 +26,8 @@ def summary(rows: Sequence[Row], runs: Runs = (), grid: Iterable[float] = ()) ->
     Keys: model, data, method, kind ("certificate" or "attack"), norm, eps, clean, certified, low,
     high, attack, acr, abstained, median_seconds, train_seconds, confidence, n, config. clean,
     certified, attack and abstained are fractions of n inputs; low and high are the 95% interval of
-    certified, or of attack where kind is "attack". A value that does not apply is None. `attack` is
+    certified, or of attack where kind is "attack"; clean of smoothing is the accuracy of the smoothed
+    classifier, where an abstention is a mistake. A value that does not apply is None. `attack` is
     the accuracy under all attacks on the same classifier, from the attack_n inputs that were
     attacked. A method that gives a radius by itself has a line for every eps of `grid`, by default
     for those that other methods were run at on the same model, data and norm, or 0 where there are

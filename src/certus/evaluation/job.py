@@ -184,6 +184,7 @@ class Job:
         """What the ledger keeps of this job."""
         versions = {
             "certus": version(),
+            "code": source_hash()[:12],
             "torch": torch.__version__,
             "python": platform.python_version(),
         }

@@ -10,7 +10,7 @@ combined. The table of a whole comparison is `certus.evaluation.summary` (compar
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ def reach(row: Row) -> float:
     return max([*known, radius] if radius is not None and not math.isnan(radius) else known)
 
 
-def smoothed(row: Row) -> bool:
+def smoothed(row: Mapping[str, Any]) -> bool:
     """Whether the row is about the smoothed classifier ("smoothing", "smoothed-pgd", ...)."""
     return str(row["method"]).startswith("smooth")
 
@@ -122,7 +122,11 @@ def attack_curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
 
 
 def clean_accuracy(rows: Sequence[Row]) -> Figure:
-    """Fraction of inputs whose prediction is the label, with its 95% interval."""
+    """Fraction of inputs whose prediction is the label, with its 95% interval.
+
+    Of smoothing rows it is the accuracy of the smoothed classifier: an abstention is a mistake, so it
+    depends on noise, rule, n and alpha, and says nothing of the network on clean inputs.
+    """
     _same(rows, "model", "data")
     found: dict[int, bool] = defaultdict(lambda: True)
     for row in rows:

@@ -22,8 +22,9 @@ class Pool(ABC):
     ) -> Generator[list[Row]]:
         """The rows of each block, block by block as they are finished, in any order.
 
-        progress hears how far a block is, where that is known: (done, total) of its own units. Raises
-        what the certifier raises. Closing the generator gives up what is not finished.
+        progress hears how far a block is, where that is known: (done, total) of its own units; total 0
+        and a note say what is waited for before there is a block. Raises what the certifier raises.
+        Closing the generator gives up what is not finished.
         """
 
     def close(self) -> None:

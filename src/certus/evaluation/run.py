@@ -1,14 +1,17 @@
 """Evaluate: model x data x certifier x threat -> rows in a ledger, resumable at every block."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import groupby
+
+import torch
 
 from certus.core import Progress
 from certus.core.progress import silent
 from certus.evaluation.block import Blocks, Row
 from certus.evaluation.job import Job
 from certus.evaluation.ledger import Ledger
+from certus.evaluation.metrics import canonical, reach
 from certus.evaluation.pool import InProcess, Pool
 
 
@@ -27,14 +30,17 @@ def evaluate(
     bounds may differ by rounding where a worker's operations have another number of threads than
     those of the process that they are compared with; each is as sound as the other.
 
+    The note of progress counts what is certified at the job's threat, also where rows hold radii; at
+    eps 0 these count as `radius > 0`. Of an attack it counts what is broken.
+
     Raises what the certifier, the pool and the ledger raise; finished blocks stay.
     """
     key, wanted = job.key, job.wanted()
     ledger.add_run(job.run())
     present, asked = ledger.done(key), set(wanted)
     finished = ledger.rows(key)
-    word, verdict = _counted(job)
-    hits = sum(r["verdict"] == verdict for r in finished if r["index"] in asked)
+    word, counts = _counted(job)
+    hits = sum(counts(row) for row in finished if row["index"] in asked)
     count = len(asked & present)
     progress(count, len(wanted), f"{word} {hits}/{count}")
     blocks = Blocks(job.data, list(_batches(asked, present, job.certifier.block)))
@@ -42,22 +48,27 @@ def evaluate(
     def within(done: int, total: int, note: str = "") -> None:
         """A part of the block in progress counts as that part of its inputs."""
         part = int(job.certifier.block * done / max(total, 1))
-        progress(min(count + part, len(wanted)), len(wanted), f"{word} {hits}/{count}")
+        said = f"{word} {hits}/{count}" if total else note  # no block has begun: the pool says why
+        progress(min(count + part, len(wanted)), len(wanted), said)
 
     with closing((pool or InProcess()).compute(job.work(), blocks, within)) as computed:
         for rows in computed:
             ledger.append(rows)
             fresh = [row for row in rows if row["index"] in asked - present]
-            hits += sum(row["verdict"] == verdict for row in fresh)
+            hits += sum(map(counts, fresh))
             count += len(fresh)
             progress(count, len(wanted), f"{word} {hits}/{count}")
     return [row for row in ledger.rows(key) if row["index"] in asked]
 
 
-def _counted(job: Job) -> tuple[str, str]:
-    """What the progress note counts: certificates, or what an attack broke."""
-    attack = job.certifier.describe().startswith("attack ")
-    return ("broken", "falsified") if attack else ("certified", "verified")
+def _counted(job: Job) -> tuple[str, Callable[[Row], bool]]:
+    """What the progress note counts, in a word, and whether a row is one of it."""
+    if job.certifier.describe().startswith("attack "):
+        return "broken", lambda row: row["verdict"] == "falsified"
+    sizes = torch.as_tensor(job.threat.eps, dtype=torch.float64)
+    eps = canonical(float(sizes)) if sizes.numel() == 1 else 0.0
+    radii = job.eps is None and eps == 0.0
+    return "radius > 0:" if radii else "certified", lambda row: reach(row) >= eps
 
 
 def _batches(asked: set[int], present: set[int], block: int) -> Iterator[list[int]]:

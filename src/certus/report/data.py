@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from certus.core import ArgumentError
+from certus.evaluation.metrics import smoothed
 
 Row = Mapping[str, Any]
 
@@ -199,6 +200,6 @@ class ReportData:
         found = [
             number(row["clean"])
             for row in self.summary
-            if row["model"] == model and row["norm"] == norm and number(row["confidence"]) == 1.0
+            if row["model"] == model and row["norm"] == norm and not smoothed(row)
         ]
         return next((value for value in found if not math.isnan(value)), math.nan)

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 Rows = Sequence[Row]
 
 POINTS = 240
-COLUMNS = 17  # radii of a table, at most
+COLUMNS = 10  # radii of a table, at most: what fits beside a name on 800 pixels
 STEPS = (0.25, 0.5, 1.0, 2.5, 5.0)
 _RULE = re.compile(r"(\w+)\(n0=(\d+), n=(\d+)(?:, )?(.*)\)")
 FINE_STEPS = (0.01, 0.025, 0.05, 0.1)
@@ -71,10 +71,25 @@ def groups(rows: Rows) -> tuple[Group, ...]:
         runs = group(part, _run)
         entries = tuple(
             _entry(name, own, radii)
-            for name, own in zip(_names(list(runs.values()), data), runs.values(), strict=True)
+            for name, own in zip(names(list(runs.values())), runs.values(), strict=True)
         )
         found.append(Group(data=data, norm=norm, radii=radii, entries=entries))
     return tuple(found)
+
+
+def names(runs: Sequence[Rows]) -> list[str]:
+    """A name for each run on one data set: its model, noise and rule where they differ, more if it must."""
+    facts = [_facts(run[0]) for run in runs]
+    found = [fact["model"] for fact in facts]
+    for part in ("noise", "rule", "n", "n0", "alpha", "shared", "seed"):
+        needed = part in ("noise", "rule") or len(set(found)) < len(found)
+        if needed and len({fact[part] for fact in facts}) > 1:
+            found = [f"{name}, {fact[part]}" for name, fact in zip(found, facts, strict=True)]
+    seen: dict[str, int] = {}
+    for place, name in enumerate(found):
+        seen[name] = seen.get(name, 0) + 1
+        found[place] = f"{name} #{seen[name]}" if seen[name] > 1 else name
+    return found
 
 
 @dataclass(frozen=True)
@@ -174,26 +189,11 @@ def _notes(rows: Rows) -> list[str]:
     return notes
 
 
-def _names(runs: Sequence[Rows], data: str) -> list[str]:
-    """A name for each run on one data set: its model, noise and rule where they differ, more if it must."""
-    facts = [_facts(run[0], data) for run in runs]
-    names = [fact["model"] for fact in facts]
-    for part in ("noise", "rule", "n", "n0", "alpha", "shared", "seed"):
-        needed = part in ("noise", "rule") or len(set(names)) < len(names)
-        if needed and len({fact[part] for fact in facts}) > 1:
-            names = [f"{name}, {fact[part]}" for name, fact in zip(names, facts, strict=True)]
-    seen: dict[str, int] = {}
-    for place, name in enumerate(names):
-        seen[name] = seen.get(name, 0) + 1
-        names[place] = f"{name} #{seen[name]}" if seen[name] > 1 else name
-    return names
-
-
-def _facts(row: Row, data: str) -> dict[str, str]:
+def _facts(row: Row) -> dict[str, str]:
     record = evidence_of(row)
     rule = _RULE.fullmatch(str(record.get("rule", "")))
     noise = re.sub(r"^Gaussian\((.*)\)$", r"\1", str(record.get("noise", "")))
-    facts = {"model": str(row["model"]).replace(f" (data {data})", ""), "noise": noise}
+    facts = {"model": str(row["model"]).replace(f" (data {row['data']})", ""), "noise": noise}
     name, n0, n, more = rule.groups() if rule else ("", "", "", "")
     facts |= {"rule": f"{name} {more}".strip() or "rule unknown", "n": f"n={n}", "n0": f"n0={n0}"}
     facts |= {"shared": "shared draws" if record.get("shared") else "own draws"}

@@ -68,6 +68,7 @@ def threat(name: str, eps: Any) -> str:
         "l2": f"the Euclidean length of the change is at most {size}",
         "l1": f"the absolute changes add up to at most {size}",
         "l0": f"at most {size} input values may change, by any amount",
+        "l0-pixels": f"at most {size} pixels may change, by any amount",
         "patch": f"one square of {size} x {size} pixels may change, by any amount",
         "box": "every input value may move within its given interval",
     }

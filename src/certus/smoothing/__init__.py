@@ -1,13 +1,35 @@
-"""Randomized smoothing: noise, exact binomial statistics, rules, the smoothed classifier."""
+"""Randomized smoothing: noises, sets of copies, rules, and the classifiers that are smoothed by them."""
 
+from certus.smoothing.derandomized import Blocks as Blocks
+from certus.smoothing.derandomized import Columns as Columns
 from certus.smoothing.derandomized import Derandomized as Derandomized
+from certus.smoothing.derandomized import Rows as Rows
+from certus.smoothing.derandomized import Splitting as Splitting
 from certus.smoothing.double_masking import DoubleMasking as DoubleMasking
 from certus.smoothing.double_sampling import DoubleSampling as DoubleSampling
 from certus.smoothing.input_dependent import InputDependent as InputDependent
+from certus.smoothing.noise import Ablation as Ablation
+from certus.smoothing.noise import AnisotropicGaussian as AnisotropicGaussian
+from certus.smoothing.noise import ElasticGaussian as ElasticGaussian
+from certus.smoothing.noise import Flips as Flips
 from certus.smoothing.noise import Gaussian as Gaussian
+from certus.smoothing.noise import GeneralGaussian as GeneralGaussian
+from certus.smoothing.noise import IntegerGaussian as IntegerGaussian
+from certus.smoothing.noise import Laplace as Laplace
 from certus.smoothing.noise import Noise as Noise
+from certus.smoothing.noise import PixelAblation as PixelAblation
+from certus.smoothing.noise import SparseFlips as SparseFlips
+from certus.smoothing.noise import Truncated as Truncated
+from certus.smoothing.noise import Uniform as Uniform
+from certus.smoothing.noise import converted as converted
+from certus.smoothing.noise import fitted_cut as fitted_cut
+from certus.smoothing.rules import AtRadius as AtRadius
 from certus.smoothing.rules import Fixed as Fixed
+from certus.smoothing.rules import FixedRandomized as FixedRandomized
+from certus.smoothing.rules import Largest as Largest
+from certus.smoothing.rules import Precision as Precision
 from certus.smoothing.rules import Rule as Rule
+from certus.smoothing.rules import TwoSided as TwoSided
 from certus.smoothing.semi_elastic import NearestPoints as NearestPoints
 from certus.smoothing.semi_elastic import SemiElastic as SemiElastic
 from certus.smoothing.smoothed import Smoothed as Smoothed

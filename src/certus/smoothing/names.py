@@ -27,7 +27,8 @@ from certus.smoothing.rules import (
 )
 
 Shape = tuple[int, ...]
-_HIDDEN = 0.0  # what stands for a value that an ablated copy does not show
+HIDDEN = 0.0
+"""What stands for the values that a copy hides, where a name does not say."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,22 @@ class NoiseKind:
     """A noise that a name stands for: what its number means, and how to make it for inputs of a shape.
 
     levels: inputs must have values k / levels; the usual number of them, 0 for a noise without a grid.
+    hides: copies show a part of the input, and another number says what the hidden values are.
     """
 
     norm: str
     number: str
-    make: Callable[..., Noise | Derandomized]  # (number, shape), and levels where there is a grid
+    make: Callable[..., Noise | Derandomized]  # (number, shape), and levels or what is hidden
     whole: bool = False
     levels: int = 0
+    hides: bool = False
+
+    @property
+    def after(self) -> str:
+        """What may follow the number and a slash, in words; "" where nothing may."""
+        if self.levels:
+            return f"/levels of the inputs' grid ({self.levels})"
+        return f"/value of what is hidden ({HIDDEN:g})" if self.hides else ""
 
 
 @dataclass(frozen=True)
@@ -64,21 +74,34 @@ NOISES: dict[str, NoiseKind] = {
         "l1", "width in levels", lambda v, shape, k: Splitting(int(v), k), True, 255
     ),
     "ablation": NoiseKind(
-        "l0", "values shown", lambda v, shape: Ablation(int(v), prod(shape), _HIDDEN), True
+        "l0",
+        "values shown",
+        lambda v, shape, null: Ablation(int(v), prod(shape), null),
+        True,
+        hides=True,
     ),
     "pixel-ablation": NoiseKind(
         "l0-pixels",
         "pixels shown",
-        lambda v, shape: PixelAblation(int(v), prod(shape[1:]), _HIDDEN),
+        lambda v, shape, null: PixelAblation(int(v), prod(shape[1:]), null),
         True,
+        hides=True,
     ),
     "flips": NoiseKind(
         "l0", "chance to keep a value", lambda v, shape, k: Flips(v, prod(shape), k), levels=1
     ),
-    "columns": NoiseKind("patch", "columns shown", lambda v, shape: Columns(int(v), _HIDDEN), True),
-    "rows": NoiseKind("patch", "rows shown", lambda v, shape: Rows(int(v), _HIDDEN), True),
+    "columns": NoiseKind(
+        "patch", "columns shown", lambda v, shape, null: Columns(int(v), null), True, hides=True
+    ),
+    "rows": NoiseKind(
+        "patch", "rows shown", lambda v, shape, null: Rows(int(v), null), True, hides=True
+    ),
     "blocks": NoiseKind(
-        "patch", "rows and columns shown", lambda v, shape: Blocks(int(v), _HIDDEN), True
+        "patch",
+        "rows and columns shown",
+        lambda v, shape, null: Blocks(int(v), null),
+        True,
+        hides=True,
     ),
 }
 
@@ -113,24 +136,35 @@ RULES: dict[str, RuleKind] = {
 
 
 def noise_named(text: str, shape: Shape) -> Noise | Derandomized:
-    """The noise of `name:number` for inputs of this shape, or of `name:number/levels` where it has a grid.
+    """The noise of `name:number` for inputs of this shape.
 
-    Raises ArgumentError that lists the names.
+    `name:number/levels` where it has a grid; `name:number/value` where copies hide a part, which then is
+    this value (HIDDEN by default) in as many channels as the input has. Raises ArgumentError that lists
+    the names.
     """
-    text, slash, levels = text.partition("/")
+    text, slash, after = text.partition("/")
     name, number = _parts(text, NOISES, "noise")
     kind = NOISES[name]
     if number is None:
         raise ArgumentError(f"noise {name} needs a number ({kind.number}), e.g. {name}:4")
     if kind.whole and not number.is_integer():
         raise ArgumentError(f"noise {name} takes a whole number ({kind.number}), got {number:g}")
+    if kind.hides:
+        return kind.make(number, shape, _hidden(text, after) if slash else HIDDEN)
     if not kind.levels:
         if slash:
             raise ArgumentError(f"noise {name} has no grid; write {text}")
         return kind.make(number, shape)
-    if slash and not levels.isdecimal():
+    if slash and not after.isdecimal():
         raise ArgumentError(f"levels must be a whole number, as in {text}/{kind.levels}")
-    return kind.make(number, shape, int(levels) if slash else kind.levels)
+    return kind.make(number, shape, int(after) if slash else kind.levels)
+
+
+def _hidden(text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ArgumentError(f"what is hidden becomes a number, as in {text}/0.5") from None
 
 
 def rule_named(text: str, n0: int, n: int) -> Rule:

@@ -182,7 +182,7 @@ def _tensor(eps: float | Tensor) -> Tensor:
     return torch.as_tensor(eps, dtype=None if isinstance(eps, Tensor) else torch.float64).double()
 
 
-NORMS: dict[str, type[NormBall]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0, "patch": Patch}
+NORMS: dict[str, type[NormBall]] = {ball.norm: ball for ball in (Linf, L2, L1, L0, L0Pixels, Patch)}
 
 
 def parse(text: str, clip: Clip = (0.0, 1.0)) -> NormBall:

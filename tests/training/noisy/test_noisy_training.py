@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
+from certus.core import ArgumentError
 from certus.graph import trace
 from certus.smoothing import Gaussian
+from certus.smoothing.derandomized import Columns, Splitting
 from certus.smoothing.noise import PixelAblation
 from certus.training import (
     CatRS,
@@ -29,6 +31,7 @@ from certus.training import (
     Standard,
     train,
 )
+from certus.training.noisy.copies import noisy
 from certus.zoo import build_net, load_data
 
 NOISE = Gaussian(0.25)
@@ -85,6 +88,27 @@ def test_a_view_of_another_shape_is_what_the_network_takes(digits):
         build_net("mlp", rows, 10), x, y, NoiseAugmentation(noise=noise), replace(PLAN, epochs=6)
     )
     assert history.epochs[-1].accuracy > history.epochs[0].accuracy + 0.1
+
+
+@pytest.mark.parametrize("noise", [Columns(3, 0.0), Columns(2), Splitting(5, 16)])
+def test_a_set_of_copies_gives_each_row_one_of_them_evenly(digits, noise):
+    x = digits.x_train[:2]
+    shape = tuple(x.shape[1:])
+    n = noise.copies(shape)
+    rows = noisy(x, noise, 100 * n, torch.Generator().manual_seed(0)).unflatten(0, (-1, 2))
+    assert rows.shape[2:] == noise.rows_shape(shape)
+    for b in range(2):
+        copies = noise.rows(x[b], 0, n)
+        same = (rows[:, b, None] == copies).flatten(2).all(2)
+        assert (same.sum(1) >= 1).all()
+        distinct = (copies[:, None] == copies).flatten(2).all(2).double()
+        expected = 100 * distinct.sum(1)  # equal copies are drawn for each other
+        assert ((same.sum(0) - expected).abs() < 5 * expected.sqrt()).all()
+
+
+def test_attacks_do_not_take_a_set_of_copies():
+    with pytest.raises(ArgumentError, match="under additive noise"):
+        SmoothAdv(noise=Columns(3, 0.0))
 
 
 def test_consistency_certifies_more_than_training_without_noise(digits):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from certus.core import ArgumentError
 from certus.core.validate import count
+from certus.smoothing.derandomized import Derandomized
 from certus.smoothing.noise import Noise
 from certus.training.loss import Loss, Moment
 
@@ -16,16 +17,17 @@ from certus.training.loss import Loss, Moment
 class Noisy(Loss):
     """A loss on `copies` noisy copies of every input, evaluated in one batch.
 
-    noise is that of the smoothed classifier which is certified later. Copies are not clipped, as
-    in that classifier (Cohen et al. 2019). Row i * B + b of a view is copy i of input b.
+    noise is that of the smoothed classifier which is certified later; of a Derandomized set of copies
+    each row is one, all equally likely (Levine and Feizi 2020). Copies are not clipped, as in that
+    classifier (Cohen et al. 2019). Row i * B + b of a view is copy i of input b.
     """
 
-    noise: Noise
+    noise: Noise | Derandomized
     copies: int = 1
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for settings that are no noise or no count."""
-        if not isinstance(self.noise, Noise):
+        if not isinstance(self.noise, Noise | Derandomized):
             raise ArgumentError(f"noise must be a Noise such as Gaussian(0.25), got {self.noise!r}")
         count(self.copies, "copies")
 
@@ -38,7 +40,9 @@ class Noisy(Loss):
         return values.unflatten(0, (self.copies, -1))
 
 
-def noisy(x: Tensor, noise: Noise, copies: int, generator: torch.Generator) -> Tensor:
+def noisy(
+    x: Tensor, noise: Noise | Derandomized, copies: int, generator: torch.Generator
+) -> Tensor:
     """`copies` noisy copies of the batch x [B, *shape], one batch after the other.
 
     Draws are made on the CPU, for every copy and input its own. Raises ArgumentError where the
@@ -46,6 +50,10 @@ def noisy(x: Tensor, noise: Noise, copies: int, generator: torch.Generator) -> T
     """
     noise.check(x)
     shape = tuple(x.shape[1:])
+    if isinstance(noise, Derandomized):
+        drawn = torch.randint(noise.copies(shape), (copies * len(x),), generator=generator)
+        rows = [noise.rows(x[i % len(x)], k, k + 1) for i, k in enumerate(drawn.tolist())]
+        return torch.cat(rows)
     draws = noise.sample((copies * len(x), *shape), generator, x.dtype)
     if noise.additive:
         return (draws.unflatten(0, (copies, -1)).to(x.device) + x).flatten(0, 1)
@@ -57,9 +65,9 @@ def noisy(x: Tensor, noise: Noise, copies: int, generator: torch.Generator) -> T
     return out.to(x.device)
 
 
-def additive(noise: Noise, who: str) -> None:
+def additive(noise: Noise | Derandomized, who: str) -> None:
     """ArgumentError where an attack could not pass through the noise to the input."""
-    if not noise.additive:
+    if not (isinstance(noise, Noise) and noise.additive):
         raise ArgumentError(f"{who} moves inputs under additive noise, not under {noise!r}")
 
 
