@@ -63,14 +63,14 @@ def test_without_a_threat_radii_are_shown(model, tmp_path, capsys):
 def test_a_threat_beyond_every_radius_is_said(model, capsys):
     most = 0.25 * NormalDist().inv_cdf(0.001 ** (1 / 200))  # all 200 samples hit
     line = (
-        "cannot be certified: with this noise, n and alpha no radius exceeds "
-        f"linf:{most / 8:.3g} (l2:{most:.3g})"
+        "is out of reach, unless the valid range of inputs cuts it: with this noise, n and alpha "
+        f"no radius exceeds linf:{most / 8:.3g} (l2:{most:.3g})"
     )
     words = ("--sigma", 0.25, "--alpha", 0.001)
     assert run("certify", model, *SMALL, *words, "--threat", "linf:0.1") == 0
     assert f"linf:0.1 {line}" in capsys.readouterr().err
     assert run("certify", model, *SMALL, *words, "--threat", "linf:0.05") == 0
-    assert "cannot be certified" not in capsys.readouterr().err
+    assert "out of reach" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["smoothing", "lipschitz"])
@@ -162,3 +162,13 @@ def test_a_denoiser_is_told_apart(tmp_path, capsys):
 )
 def test_radii_of_the_summary(largest, norm, radii):
     assert list(nice_radii(largest, norm)) == radii
+
+
+def test_a_tiny_alpha_is_printed_as_what_it_is(model, capsys):
+    for alpha, said in (
+        (1e-7, "each with confidence 1 - 1e-07"),
+        (1e-20, "each with confidence 1 - 1.1e-16"),
+    ):
+        assert run("certify", model, *SMALL, "--sigma", 0.25, "--alpha", alpha) == 0
+        shown = capsys.readouterr().out
+        assert said in shown and "proof" not in shown and "abstained" in shown

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from inspect import isabstract
 from pathlib import Path
@@ -14,7 +15,18 @@ from tests.evaluation.fakes import Data, row
 
 import certus
 from certus.certifiers.smoothing import SmoothingCertifier
-from certus.evaluation import Job, Ledger, audit, evaluate, evidence_of, reproduced, spelling
+from certus.core import ArgumentError
+from certus.core.results import statistical
+from certus.evaluation import (
+    Job,
+    Ledger,
+    at_alpha,
+    audit,
+    evaluate,
+    evidence_of,
+    reproduced,
+    spelling,
+)
 from certus.evaluation.transcript import PROVED, UNCHECKED, WRONG
 from certus.smoothing import Derandomized, DoubleSampling, Gaussian, Noise, derandomized
 from certus.smoothing import noise as noise_package
@@ -300,3 +312,30 @@ def test_nothing_that_cannot_be_read_is_an_exception_or_proved(
         assert audit(own | {"evidence": json.dumps(record)}).state in (WRONG, UNCHECKED), value
     for text in ("{", "[1]", "[" * 100_000, '{"counts": }', "3"):
         assert audit(own | {"evidence": text}).state == WRONG
+
+
+@pytest.mark.parametrize("alpha", [1e-10, 1e-20])
+def test_a_tiny_alpha_makes_no_proof(alpha: float) -> None:
+    own = edited(sure(rows(Gaussian(0.25), Fixed(n0=10, n=400)))[0], alpha=alpha)
+    proven = reproduced(evidence_of(own))
+    assert proven is not None
+    own |= {"radius": proven[0], "confidence": statistical(alpha)}
+    assert own["confidence"] < 1 and audit(own).state == PROVED
+    assert audit(own | {"confidence": 1.0}).state == WRONG
+    assert audit(own | {"eps": 5.0}).state == WRONG
+    (again,) = at_alpha([own], alpha / 10)
+    assert again["confidence"] < 1 and audit(again).state == PROVED
+
+
+def test_a_converted_radius_is_not_taken_to_another_alpha() -> None:
+    own = sure(rows(Laplace(0.25), Fixed(n0=10, n=400), "l2"))
+    assert {audit(r).state for r in own} == {PROVED}
+    with pytest.raises(ArgumentError, match="converted to l2"):
+        at_alpha(own, 1e-6)
+
+
+@pytest.mark.parametrize("key", ["n", "alpha", "noise"])
+def test_damaged_settings_are_refused_in_one_line(key: str) -> None:
+    own = sure(rows(Gaussian(0.25), Fixed(n0=10, n=400)))[0]
+    with suppress(ArgumentError):
+        at_alpha([edited(own, **{key: [1]})], 1e-6)

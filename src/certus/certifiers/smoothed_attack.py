@@ -11,6 +11,7 @@ from torch import Tensor
 from certus.attacks import PGD
 from certus.core import Certificates, Progress, Reason, Verdict
 from certus.core.progress import silent
+from certus.core.results import statistical
 from certus.core.validate import count, probability
 from certus.graph import Graph
 from certus.smoothing import Gaussian, Noise, Smoothed
@@ -80,7 +81,7 @@ class SmoothedAttack:
             margin=torch.full((size,), float("nan"), dtype=torch.float64),
             method=self.name,
             threat=threat.describe(),
-            confidence=1.0 - self.alpha,
+            confidence=statistical(self.alpha),
             seconds=torch.full((size,), (time.perf_counter() - start) / size, dtype=torch.float64),
             witness=[
                 None

@@ -11,6 +11,7 @@ from torch import Tensor
 from certus.certifiers.base import Answer, Certifier, Query
 from certus.certifiers.reach import within
 from certus.core import ArgumentError, Reason, Verdict
+from certus.core.results import statistical
 from certus.core.validate import count, probability
 from certus.smoothing import Derandomized, Gaussian, Noise, Rule, Smoothed
 from certus.smoothing.rules import Fixed, Path
@@ -60,7 +61,7 @@ class SmoothingCertifier(Certifier):
     @property
     def confidence(self) -> float:
         """1 - alpha; 1 where nothing is left to chance."""
-        return 1.0 if isinstance(self.noise, Derandomized) else 1.0 - self.alpha
+        return 1.0 if isinstance(self.noise, Derandomized) else statistical(self.alpha)
 
     @property
     def norm(self) -> str:

@@ -136,7 +136,9 @@ def _origin(row: dict[str, Any], run: dict[str, Any]) -> str:
 def _name(row: dict[str, Any], run: dict[str, Any], extra: str) -> str:
     """The name that a log of this run has in Cohen's convention."""
     recipe = json.loads(run.get("card") or "{}").get("recipe")
-    trained = recipe.get("sigma", 0) if isinstance(recipe, dict) else 0
+    recipe = recipe if isinstance(recipe, dict) else {}
+    kind, _, sigma = str(recipe.get("noise", "")).partition(":")
+    trained = float(sigma) if kind == "gaussian" else recipe.get("sigma", 0)
     parts = [row["data"], f"{row['model']}{extra}", f"noise_{_plain(trained)}", "test"]
     name = "__".join([*parts, f"sigma_{_plain(_gaussian(row) or 0)}"])
     return name.replace("/", "-").replace(" ", "-") + ".tsv"

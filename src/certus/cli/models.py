@@ -206,8 +206,8 @@ def asked_threat(text: str | None, method: Any, model: Loaded, clip: Clip) -> No
             given = "this noise" if method.confidence == 1 else "this noise, n and alpha"
             wider = "" if ball.norm == norm else f" ({norm}:{own:.3g})"
             say(
-                f"{text} cannot be certified: with {given} no radius exceeds "
-                f"{ball.norm}:{most:.3g}{wider}"
+                f"{text} is out of reach, unless the valid range of inputs cuts it: with {given} no radius "
+                f"exceeds {ball.norm}:{most:.3g}{wider}"
             )
     return ball
 

@@ -84,4 +84,7 @@ def _share(rows: Records, eps: float) -> str:
 
 def _kind(rows: Records) -> str:
     confidence = min(row["confidence"] for row in rows)
-    return "proof" if confidence == 1 else f"each with confidence {confidence:g}"
+    if confidence == 1:
+        return "proof"
+    text = f"{confidence:g}"
+    return f"each with confidence {text if text != '1' else f'1 - {1 - confidence:.2g}'}"

@@ -1,5 +1,6 @@
 """What every family of method returns: bounds, attack results, certificates."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,11 @@ class AttackResult:
     margin: Tensor
 
 
+def statistical(alpha: float) -> float:
+    """Confidence of a claim that is wrong with chance alpha: 1 - alpha, never 1, which means a proof."""
+    return min(1.0 - alpha, math.nextafter(1.0, 0.0))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Certificates:
     """One answer for each of B inputs, from one method under one threat.
@@ -45,7 +51,8 @@ class Certificates:
     radius [B] is the certified radius in the norm of the threat, in input units: 0 where nothing is
     certified, NaN where the threat has no single radius. margin [B] is a proven lower bound of
     z_y - max_j z_j over the region, NaN where the family has none. confidence is 1 for a proof and
-    1 - alpha for a statistical claim. witness[b] is a counterexample that was replayed, or None.
+    `statistical(alpha)` < 1 for a statistical claim. witness[b] is a counterexample that was replayed,
+    or None.
     """
 
     prediction: Tensor

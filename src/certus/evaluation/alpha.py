@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from certus.core import ArgumentError
+from certus.core.results import statistical
 from certus.core.validate import count, probability
 from certus.evaluation.metrics import group
 from certus.evaluation.spelling import noise_of, rule_of
@@ -74,11 +75,14 @@ def at_alpha(rows: Sequence[Row], alpha: float) -> list[Row]:
     for same in group(({"at": i, **r} for i, r in enumerate(records)), _setting).values():
         for record, radius in zip(same, _radii(same, alpha), strict=True):
             row = rows[record["at"]]
-            if row["norm"] != "l2" and row["norm"] != getattr(noise_of(record), "norm", None):
+            if row["norm"] != getattr(noise_of(record), "norm", None):
                 raise ArgumentError(f"the rows were converted to {row['norm']}, which is final")
             new = {k: v for k, v in record.items() if k not in ("at", "probability", "runner_up")}
             new |= {"alpha": alpha, "from_alpha": record["alpha"]}
-            base = row | {"confidence": 1.0 - alpha, "run": f"{row['run']} at alpha {alpha:g}"}
+            base = row | {
+                "confidence": statistical(alpha),
+                "run": f"{row['run']} at alpha {alpha:g}",
+            }
             found[record["at"]] = sampled(base, new, int(record["class"]), float(radius))
     return found
 
@@ -100,7 +104,7 @@ def sampled(row: Row, record: Row, chosen: int, radius: float) -> Row:
 
 
 def _setting(record: Row) -> tuple[Any, ...]:
-    named = tuple(record.get(key) for key in ("noise", "rule", "n", "alpha"))
+    named = tuple(repr(record.get(key)) for key in ("noise", "rule", "n", "alpha"))
     return (*named, "counts" in record)
 
 

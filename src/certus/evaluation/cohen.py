@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from certus.core import ArgumentError, FileError
+from certus.core.results import statistical
 from certus.core.validate import count, positive, probability
 from certus.evaluation.alpha import fitting, sampled
 from certus.evaluation.ledger import COLUMNS
@@ -100,7 +101,7 @@ def read_log(path: Path, settings: LogSettings) -> list[Row]:
     common |= {"eps": None}
     rows = []
     for line, (own, record) in zip(found, records, strict=True):
-        claim = {"method": f"smoothing sigma={own:g}", "confidence": 1.0 - record["alpha"]}
+        claim = {"method": f"smoothing sigma={own:g}", "confidence": statistical(record["alpha"])}
         told = record | {"log": path.stem}
         rows.append(sampled(common | line | claim, told, line["prediction"], line["radius"]))
     return [{name: row[name] for name in COLUMNS} for row in rows]

@@ -117,8 +117,11 @@ def _compare(row: Record, record: Record, proof: _Proof) -> None:
     least, most = proof.towards(row["norm"])
     if row["prediction"] != record["class"]:
         raise ValueError(f"its samples chose class {record['class']}")
-    if not row["confidence"] <= 1.0 - proof.alpha + _SLACK:
+    spent = proof.alpha * (1 - _SLACK) - math.ulp(1.0)
+    if not (1.0 - row["confidence"] >= spent and (proof.alpha == 0 or row["confidence"] < 1)):
         raise ValueError(f"its confidence is that of another alpha than {proof.alpha:g}")
+    if row.get("eps") is not None:
+        raise ValueError(f"it claims eps {row['eps']:.6g}, but its samples prove a radius")
     if not row["radius"] <= most * (1 + _SLACK):
         raise ValueError(f"it claims {row['radius']:.6g}, its counts prove {most:.6g}")
     if row["norm"] != proof.norm and proof.shape is None:

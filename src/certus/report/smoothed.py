@@ -14,7 +14,7 @@ from certus.evaluation import (
     evidence_of,
     figures,
 )
-from certus.evaluation.metrics import canonical, group, reach
+from certus.evaluation.metrics import canonical, group, reach, smoothed
 from certus.evaluation.transcript import PROVED, UNCHECKED, WRONG
 from certus.report.data import Line
 from certus.report.words import figure
@@ -106,7 +106,7 @@ def checked(rows: Rows) -> Checked:
     """Rows of which those whose counts prove less than they claim are made to certify nothing."""
     kept, proved, wrong = list(rows), 0, []
     unchecked: dict[str, int] = {}
-    claims = {id(row) for row in certificates(rows) if row["verdict"] == "verified"}
+    claims = {id(row) for row in rows if smoothed(row) and row["verdict"] == "verified"}
     for place, row in enumerate(rows):
         if id(row) not in claims:
             continue

@@ -52,7 +52,10 @@ def confidence(value: Any) -> str:
     x = number(value)
     if not math.isfinite(x):
         return DASH
-    return "proof" if x == 1.0 else f"{100 * x:.6g}% confidence"
+    if x == 1.0:
+        return "proof"
+    text = f"{100 * x:.6g}"
+    return f"{text}% confidence" if text != "100" else f"confidence 1 - {1 - x:.2g}"
 
 
 def norm(name: str) -> str:

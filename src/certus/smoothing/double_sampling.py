@@ -10,6 +10,7 @@ from torch import Tensor
 
 from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
 from certus.core.progress import silent
+from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, SECOND_LAW, SELECT
 from certus.smoothing.noise.doubled import doubled_radius
 from certus.smoothing.noise.general_gaussian import GeneralGaussian
@@ -92,7 +93,7 @@ class DoubleSampling:
             report = _after(progress, len(x) * (n0 + n) + b * n2, total)
             evidence.append(own | self._second(x[b : b + 1], own, report))
         seconds = (time.perf_counter() - started) / len(x)
-        return _certificates(chosen, evidence, 1.0 - alpha, seconds)
+        return _certificates(chosen, evidence, statistical(alpha), seconds)
 
     def _second(self, x: Tensor, known: dict[str, Any], report: Progress) -> dict[str, Any]:
         """What the second law adds for one input: its counts and bound, and both radii."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
 from certus.core.progress import silent
 from certus.core.random import derive, generator
+from certus.core.results import statistical
 from certus.graph import Graph
 from certus.smoothing.checks import keys_of, placed, refuse_training, refuse_unrepeatable
 from certus.smoothing.derandomized import Derandomized
@@ -145,7 +146,7 @@ class Smoothed:
             np.array([record["probability"] for record in evidence]),
             np.array([record["runner_up"] for record in evidence]),
         )
-        return self._certificates(chosen, radius, 1.0 - alpha, started, evidence)
+        return self._certificates(chosen, radius, statistical(alpha), started, evidence)
 
     def counts(
         self,

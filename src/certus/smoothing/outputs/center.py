@@ -11,6 +11,7 @@ from torch import Tensor
 
 from certus.core import ArgumentError, Progress, validate
 from certus.core.progress import silent
+from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, PREDICT, SELECT
 from certus.smoothing.outputs.order import ordered, upper_order
 from certus.smoothing.outputs.sampled import Sampled
@@ -147,7 +148,7 @@ class CenterSmoothing(Sampled):
             abstained=abstained,
             radius=float(radius),
             threat=self.noise.norm,
-            confidence=1.0 - alpha,
+            confidence=statistical(alpha),
             evidence=[settings | {"id": key} for key in keys],
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from certus.core import ArgumentError, Progress, validate
 from certus.core.progress import silent
+from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, SELECT
 from certus.smoothing.outputs.order import middle_order, ordered, upper_order
 from certus.smoothing.outputs.sampled import Sampled
@@ -118,7 +119,7 @@ class SmoothedRegression(Sampled):
             upper=upper,
             radius=float(radius),
             threat=self.noise.norm,
-            confidence=1.0 - alpha,
+            confidence=statistical(alpha),
             joint=self.joint,
             evidence=[settings | {"id": key} for key in keys],
         )
@@ -183,7 +184,7 @@ class SmoothedRegression(Sampled):
             tolerance=float(tolerance),
             radius=torch.from_numpy(reached),
             threat=self.noise.norm,
-            confidence=1.0 - alpha,
+            confidence=statistical(alpha),
             joint=self.joint,
             evidence=[
                 settings | {"id": key, "above": own[0].tolist(), "below": own[1].tolist()}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from certus.core import ArgumentError, ModelError, Progress, validate
 from certus.core.progress import silent
+from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, SELECT
 from certus.smoothing.engine import Evaluator, Sink, Span
 from certus.smoothing.outputs.sampled import Sampled, alike, groups, values
@@ -140,7 +141,7 @@ class SmoothedSegmentation(Sampled):
             p_values=corrected,
             radius=self.radius,
             threat=self.noise.norm,
-            confidence=1.0 - alpha,
+            confidence=statistical(alpha),
             evidence=[
                 settings | {"id": key, "n": test.taken, "hits": test.hits.tolist()}
                 for key, test in zip(keys, tests, strict=True)
