@@ -238,3 +238,20 @@ def test_an_upgrade_that_is_killed_leaves_the_old_ledger(tmp_path: Path) -> None
         assert ledger.rows() == [row(i) for i in range(3)]
         ledger.append([row(9)])
         assert len(ledger.rows()) == 4 and version(path) == SCHEMA
+
+
+def test_two_processes_may_create_a_ledger_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, path = Ledger._pragma, tmp_path / "both.sqlite"
+
+    def overtaken(self: Ledger, name: str) -> object:
+        """What was read before another process created the tables."""
+        found = plain(self, name)
+        monkeypatch.setattr(Ledger, "_pragma", plain)
+        Ledger(path).close()
+        return found
+
+    monkeypatch.setattr(Ledger, "_pragma", overtaken)
+    with Ledger(path) as ledger:
+        assert ledger.rows() == [] and ledger.runs() == []

@@ -150,8 +150,9 @@ class Ledger:
 
     def _open(self) -> None:
         """Create the tables in an empty file; otherwise check that this is a sound ledger."""
-        mark = self._pragma("application_id")
+        # In this order: another process may create the tables, and with them the mark, in between.
         empty = not self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        mark = self._pragma("application_id")
         if empty and mark == 0:
             self._create()
         elif mark != APPLICATION:
