@@ -55,9 +55,8 @@ class InputDependent:
                 f"the rule of sigma gives {sigma.min():g} to {sigma.max():g} here, no deviation that "
                 "can be drawn: choose it near 1 at these inputs, or a smaller r"
             )
-        if (
-            self.sigma.r > 0
-        ):  # draws of float32 have a deviation of float32: so it is, and at x' as well
+        if self.sigma.r > 0:
+            # Draws of float32 have a deviation of float32: so it is, and at x' as well.
             sigma, rounding = sigma.astype(np.float32).astype(np.float64), rounding + 2 * _SINGLE
         return [
             ElasticGaussian(float(s), float(self.sigma.r), x[0].numel(), float(lost))
