@@ -8,6 +8,7 @@ import torch
 from tests.bounding.exact import exact_values, fractions, function
 from tests.bounding.single import ACTIVATIONS, DTYPES, F32, alone
 
+from certus.bounding.evaluation import Engine
 from certus.bounding.outer_range import ranges
 from certus.bounding.safe_lines import safe_lines
 from certus.graph.activation import MaxPool
@@ -49,7 +50,7 @@ def misses(op, lines, interval):
 def test_safe_lines_hold_exactly(name, dtype):
     op, interval = ACTIVATIONS[name], endpoints(dtype)
     plain = relaxations[type(op)](op, interval)
-    safe = safe_lines[type(op)](op, plain, interval)
+    safe = safe_lines[type(op)](op, plain, interval, Engine("torch", interval[0].dtype))
     assert misses(op, safe, interval) == 0
     scale = 1 + torch.maximum(interval[0].abs(), interval[1].abs())
     loose = (safe.upper_offset - plain.upper_offset) / scale
@@ -66,7 +67,9 @@ def test_ordinary_lines_miss_the_function(name):
 def test_safe_lines_hold_for_the_float_function_densely(name):
     """The tangent's side: many points, the function as torch evaluates it in float32."""
     op, interval = ACTIVATIONS[name], endpoints(F32)
-    safe = safe_lines[type(op)](op, relaxations[type(op)](op, interval), interval)
+    safe = safe_lines[type(op)](
+        op, relaxations[type(op)](op, interval), interval, Engine("torch", interval[0].dtype)
+    )
     share = torch.linspace(0, 1, 2001).view(-1, 1)
     x = torch.minimum(interval[0] + share * (interval[1] - interval[0]), interval[1])
     value, x = op.forward(x).double(), x.double()
@@ -86,7 +89,14 @@ def test_any_slope_becomes_safe(name):
         shaken = replace(
             shaken, lower_slope=plain.lower_slope + 0.2 * torch.randn_like(interval[0])
         )
-    assert misses(op, safe_lines[type(op)](op, shaken, interval), interval) == 0
+    assert (
+        misses(
+            op,
+            safe_lines[type(op)](op, shaken, interval, Engine("torch", interval[0].dtype)),
+            interval,
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -97,7 +107,7 @@ def test_a_safe_max_pool_holds_exactly(kernel, stride, padding, dtype):
     low = 0.5 * torch.randn(1, 2, 5, 5, dtype=dtype)
     interval = low, low + torch.rand_like(low) ** 3
     plain = relaxations[MaxPool](op, interval)
-    safe = safe_lines[MaxPool](op, plain, interval)
+    safe = safe_lines[MaxPool](op, plain, interval, Engine("torch", interval[0].dtype))
     assert torch.allclose(safe.offset, plain.offset, rtol=0, atol=200 * torch.finfo(dtype).eps)
     for k in range(20):
         share = torch.rand_like(low) if k % 4 == 0 else torch.rand_like(low).round()

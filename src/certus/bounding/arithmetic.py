@@ -8,6 +8,7 @@ from torch import Tensor
 
 from certus.bounding.backward import Query, Rows, Walk
 from certus.bounding.base import Interval, State
+from certus.bounding.evaluation import engine_of
 from certus.bounding.gamma import less, more, plain_sums
 from certus.bounding.outward import outward
 from certus.bounding.rigorous import RigorousState, RigorousWalk, evaluation_error
@@ -50,9 +51,9 @@ class Arithmetic:
         """The interval of a node from those of its inputs."""
         return step(node, intervals)
 
-    def relax(self, slopes: Rules, op: Op, intervals: Sequence[Interval]) -> Relaxation:
-        """The relaxation of an operation by a table."""
-        found: Relaxation = slopes[type(op)](op, *intervals)
+    def relax(self, slopes: Rules, graph: Graph, op: Op, own: Sequence[Interval]) -> Relaxation:
+        """The relaxation of an operation by a table, on the intervals of its inputs."""
+        found: Relaxation = slopes[type(op)](op, *own)
         return found
 
     def bounds(self, state: State, start: int, rows: Rows, pick: slice | None = None) -> Bounds:
@@ -93,10 +94,10 @@ class Rigorous(Arithmetic):
         """Rounded outward."""
         return outward(graph, node, intervals)
 
-    def relax(self, slopes: Rules, op: Op, intervals: Sequence[Interval]) -> Relaxation:
+    def relax(self, slopes: Rules, graph: Graph, op: Op, own: Sequence[Interval]) -> Relaxation:
         """The table's slopes with offsets that are safe."""
-        safe = safe_lines[type(op)]
-        found: Relaxation = safe(op, slopes[type(op)](op, *intervals), *intervals)
+        safe, engine = safe_lines[type(op)], engine_of(graph, own[0][0].dtype)
+        found: Relaxation = safe(op, slopes[type(op)](op, *own), *own, engine)
         return found
 
     def met(self, state: State, position: int, before: Interval, found: Interval) -> Interval:
@@ -115,6 +116,8 @@ class Rigorous(Arithmetic):
 PLAIN, RIGOROUS = Arithmetic(), Rigorous()
 
 
-def arithmetic(rigorous: bool) -> Arithmetic:
+def arithmetic(rigorous: bool | Arithmetic) -> Arithmetic:
     """The one that a method's field asks for."""
+    if isinstance(rigorous, Arithmetic):
+        return rigorous
     return RIGOROUS if rigorous else PLAIN

@@ -2,16 +2,20 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 
 from certus.bounding.budget import free_memory
+from certus.bounding.precision import refuse_autocast
 from certus.core import ArgumentError, Bounds
 from certus.graph import Graph
 from certus.relax import Interval, Relaxation
 from certus.threats import Region
+
+if TYPE_CHECKING:
+    from certus.bounding.arithmetic import Arithmetic
 
 _TENSORS = 12  # of a node's size that a method keeps or needs for a moment, by measurement
 
@@ -49,6 +53,10 @@ class BoundMethod(ABC):
         """Lower bounds [R, B] alone, where a method has them cheaper than both."""
         return self.bound(state, rows).lower
 
+    def under(self, arithmetic: "Arithmetic") -> "BoundMethod | None":
+        """The same method in another arithmetic; None where it has one alone."""
+        return None
+
     @final
     def __call__(self, graph: Graph, region: Region, spec: Tensor | None = None) -> Bounds:
         """Bounds of the specification, or of every output where it is None.
@@ -61,6 +69,7 @@ class BoundMethod(ABC):
             raise ArgumentError(
                 f"the region has shape {tuple(region.center.shape[1:])}, the model takes {graph.input_shape}"
             )
+        refuse_autocast(region.center.device)
         batch, size = len(region), graph.nodes[graph.output].numel
         if spec is None:
             rows = torch.eye(size, dtype=region.center.dtype, device=region.center.device)

@@ -1,11 +1,12 @@
 """Methods made of methods: the tightest of several, and one in pieces."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from certus.bounding.arithmetic import Arithmetic
 from certus.bounding.base import BoundMethod, State
 from certus.core import ArgumentError, Bounds
 from certus.core.validate import count
@@ -29,6 +30,11 @@ class Tightest(BoundMethod):
             raise ArgumentError("Tightest needs at least one method")
         check_methods(*methods)
         object.__setattr__(self, "methods", methods)
+
+    def under(self, arithmetic: Arithmetic) -> "Tightest | None":
+        """All parts that have another arithmetic; None where no one has."""
+        parts = [part for method in self.methods if (part := method.under(arithmetic)) is not None]
+        return Tightest(*parts) if parts else None
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """The states of all methods, and the intersection of their intervals."""
@@ -66,6 +72,11 @@ class Chunked(BoundMethod):
         check_methods(self.method)
         count(self.batch, "batch")
         count(self.rows, "rows")
+
+    def under(self, arithmetic: Arithmetic) -> "Chunked | None":
+        """The method in pieces in another arithmetic."""
+        own = self.method.under(arithmetic)
+        return None if own is None else replace(self, method=own)
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """The states of the pieces, one after the other; intervals joined."""

@@ -1,6 +1,6 @@
 """CROWN: backward linear bounds (Zhang et al. 2018), and CROWN-IBP (Zhang et al. 2020)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Crown(BoundMethod):
     intermediate: BoundMethod | None = None
     slopes: Rules = relaxations
     memory: int | None = None
-    rigorous: bool = False
+    rigorous: bool | Arithmetic = False
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -69,7 +69,7 @@ class Crown(BoundMethod):
             for position, node in enumerate(graph.nodes):
                 if position in wanted and not isinstance(node.op, Affine | Input):
                     own = [state.intervals[i] for i in node.inputs]
-                    state.relaxations[position] = how.relax(self.slopes, node.op, own)
+                    state.relaxations[position] = how.relax(self.slopes, graph, node.op, own)
             return state
         for position, node in enumerate(graph.nodes):
             if position not in wanted or position == 0:
@@ -78,7 +78,7 @@ class Crown(BoundMethod):
                 for source in dict.fromkeys(node.inputs):
                     state.intervals[source] = self._tighten(state, source)
                 own = [state.intervals[source] for source in node.inputs]
-                state.relaxations[position] = how.relax(self.slopes, node.op, own)
+                state.relaxations[position] = how.relax(self.slopes, graph, node.op, own)
             state.intervals[position] = how.step(graph, node, state.intervals)
         return state
 
@@ -117,6 +117,13 @@ class Crown(BoundMethod):
     def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
         """One walk for some rows of the specification and some inputs: [R, B], or [2 R, B] for both."""
         return self._arithmetic.walk(state, both, pick).run(state.graph.output, rows)
+
+    def under(self, arithmetic: Arithmetic) -> "Crown | None":
+        """The same walks and inner method in another arithmetic."""
+        inner = self.intermediate and self.intermediate.under(arithmetic)
+        if inner is None and self.intermediate is not None:
+            return None
+        return replace(self, intermediate=inner, rigorous=arithmetic)
 
     @property
     def _arithmetic(self) -> Arithmetic:

@@ -12,12 +12,12 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
+from certus.bounding.precision import precisions, refuse_autocast
 from certus.core import UnsupportedError
 
 _LARGEST = 0.1  # of n u: beyond it gamma_n is taken as infinite, and bounds fail closed
 _EXTRA = 8  # roundings that computing a widening itself may take
 _FAST = {"tf32", "bf16"}
-_BACKENDS = (("cuda", "matmul"), ("mkldnn", "matmul"), ("mkldnn", "conv"))
 
 
 def unit(dtype: torch.dtype) -> float:
@@ -67,20 +67,13 @@ def plain_sums(like: Tensor) -> Iterator[None]:
     may choose them are left out; reduced precision and autocast are refused.
     """
     unit(like.dtype)
-    if torch.get_float32_matmul_precision() != "highest" or not _FAST.isdisjoint(_precisions()):
+    if not _FAST.isdisjoint(precisions(like.device)):
         raise UnsupportedError(
             "rigorous bounds need full float32 products: torch.set_float32_matmul_precision('highest')"
         )
-    if torch.is_autocast_enabled(like.device.type):
-        raise UnsupportedError("rigorous bounds do not run under autocast")
+    refuse_autocast(like.device)
     with ExitStack() as stack:
         stack.enter_context(torch.backends.nnpack.flags(enabled=False))
         if like.is_cuda:
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
-
-
-def _precisions() -> set[str]:
-    """What torch's own settings allow in float32 products, where this version has them."""
-    parts = [getattr(getattr(torch.backends, a), b, None) for a, b in _BACKENDS]
-    return {str(getattr(part, "fp32_precision", "none")) for part in parts}

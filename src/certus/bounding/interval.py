@@ -1,6 +1,6 @@
 """Interval bound propagation (Gowal et al. 2018), the specification folded into the last layers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class IBP(BoundMethod):
     of the region in any order of summation; see `Crown`.
     """
 
-    rigorous: bool = False
+    rigorous: bool | Arithmetic = False
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """Intervals of every node that matters; the first layer is exact for any region."""
@@ -56,6 +56,10 @@ class IBP(BoundMethod):
         """Lower bounds alone, at half the price."""
         with self._arithmetic.context(rows):
             return self._arithmetic.walk(state, both=False).run(state.graph.output, rows)
+
+    def under(self, arithmetic: Arithmetic) -> "IBP":
+        """Interval arithmetic of another kind."""
+        return replace(self, rigorous=arithmetic)
 
     @property
     def _arithmetic(self) -> Arithmetic:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from certus.bounding.evaluation import Engine, engine_of
 from certus.bounding.gamma import gamma, less, more, smallest, total, unit
 from certus.bounding.terms import constant, terms
 from certus.core import Rules
@@ -12,11 +13,9 @@ from certus.graph.graph import Node
 from certus.graph.op import Affine, Monotone
 from certus.relax import Interval
 
-_ULPS = 8  # units of an error of 4 ulp, which elementary functions are assumed to keep
-
-# (op, computed value f(x)) -> how far another evaluation at x may lie from the exact value, given any
+# (op, computed value f(x), engine) -> how far another evaluation at x may lie from the exact value, given any
 # computed one; the exact value lies as near. A rule is registered for monotone operations only, and its
-# result is zero, or proportional to |f(x)|, or constant, so that it may be applied to the ends of a range.
+# result is zero, or linear in |f(x)| with a slope below one, so that it may be applied to ends of a range.
 wobble = Rules("rigorous arithmetic")
 
 
@@ -25,9 +24,9 @@ def outward(graph: Graph, node: Node, intervals: dict[int, Interval]) -> Interva
     own = [intervals[i] for i in node.inputs]
     if isinstance(node.op, Affine):
         return _affine(graph, node, node.op, own)
-    error = wobble[type(node.op)]
+    error, engine = wobble[type(node.op)], engine_of(graph, own[0][0].dtype)
     low, high = (node.op.forward(*side) for side in zip(*own, strict=True))
-    below, above = error(node.op, low), error(node.op, high)
+    below, above = error(node.op, low, engine), error(node.op, high, engine)
     if below is None:
         return low, high
     # once for the value computed here, once for the one computed elsewhere
@@ -75,20 +74,20 @@ def _spread(value: Tensor, like: Tensor) -> Tensor:
 
 
 @wobble.register(Relu, MaxPool)
-def _exact(op: Monotone, value: Tensor) -> Tensor | None:
+def _exact(op: Monotone, value: Tensor, engine: Engine) -> Tensor | None:
     """None: the result is one of the inputs, or zero."""
     return None
 
 
 @wobble.register(LeakyRelu)
-def _leaky(op: LeakyRelu, value: Tensor) -> Tensor:
+def _leaky(op: LeakyRelu, value: Tensor, engine: Engine) -> Tensor:
     """The slope's own rounding and the product; exact on the positive side."""
     error = 4 * unit(value.dtype) * value.abs() + smallest(value.dtype)
     return torch.where(value > 0, torch.zeros_like(error), error)
 
 
 @wobble.register(Clamp)
-def _clamp(op: Clamp, value: Tensor) -> Tensor | None:
+def _clamp(op: Clamp, value: Tensor, engine: Engine) -> Tensor | None:
     """Limits that the dtype cannot hold are rounded."""
     limits = torch.tensor([op.low, op.high], dtype=value.dtype)
     if limits.tolist() == [op.low, op.high]:
@@ -98,6 +97,8 @@ def _clamp(op: Clamp, value: Tensor) -> Tensor | None:
 
 
 @wobble.register(Sigmoid, Tanh)
-def _elementary(op: Monotone, value: Tensor) -> Tensor:
-    """4 ulp (assumed), and where exp overflows inside, less than the smallest normal number."""
-    return 1.25 * _ULPS * unit(value.dtype) * value.abs() + 4 * smallest(value.dtype)
+def _elementary(op: Sigmoid | Tanh, value: Tensor, engine: Engine) -> Tensor:
+    """By the table, at least 4 ulp; where exp overflows inside, less than the smallest normal number."""
+    relative, absolute = engine.function(op)
+    relative = max(relative, 10 * unit(value.dtype))
+    return relative * value.abs() + (1.25 * absolute + 4 * smallest(value.dtype))

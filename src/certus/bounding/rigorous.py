@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from certus.bounding.backward import Rows, Walk
-from certus.bounding.base import State
-from certus.bounding.gamma import gamma, less, more, size, smallest, total, unit
+from certus.bounding.backward import Rows
+from certus.bounding.charged import Charge, ChargedState, ChargedWalk
+from certus.bounding.gamma import gamma, more, size, smallest, total, unit
 from certus.bounding.outer_range import ranges
 from certus.bounding.outward import floor
 from certus.bounding.terms import constant, terms
@@ -24,24 +24,13 @@ from certus.graph.graph import Graph, Node
 from certus.graph.op import Affine, Input
 from certus.relax import Interval, Lines
 from certus.relax.pooling import Windowed
-from certus.threats.box import inner
 
 _CARRIED = 8  # roundings that rows may bring along, each relative to its coefficient
 
 
 @dataclass(frozen=True, eq=False)
-class Charge:
-    """What a row R pays at a node: <|R|, per_row> + fixed; [B, *shape] (None: nothing) and [B]."""
-
-    per_row: Tensor | None
-    fixed: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class RigorousState(State):
-    """A state whose intervals and relaxations are safe, with the charges of nodes met so far."""
-
-    charges: dict[int, Charge] = field(default_factory=dict)
+class RigorousState(ChargedState):
+    """A state whose intervals and relaxations are safe."""
 
 
 def evaluation_error(graph: Graph, position: int, intervals: dict[int, Interval]) -> Tensor | None:
@@ -125,14 +114,13 @@ def _relaxed_charge(state: RigorousState, position: int, own: list[Interval]) ->
 
 
 @dataclass(eq=False)
-class RigorousWalk(Walk):
+class RigorousWalk(ChargedWalk):
     """A walk that adds up what its roundings and those of an evaluation may cost, and subtracts it.
 
     carried: how many roundings, each relative to its coefficient, the rows at a node have met since
     they were last charged. Gradients leave the charges out.
     """
 
-    slack: Tensor | None = None
     carried: dict[int, int] = field(default_factory=dict)
     arriving: int = 0
     leaving: int = 0
@@ -141,13 +129,6 @@ class RigorousWalk(Walk):
         """Refuse what was prepared without regard to rounding."""
         if not isinstance(self.state, RigorousState):
             raise UnsupportedError("rigorous bounds need a state that a rigorous method prepared")
-
-    def run(self, start: int, rows: Rows) -> Tensor:
-        """Lower bounds [R, B], or [2 R, B] for both; NaN where nothing is known."""
-        found = super().run(start, rows)
-        if self.slack is None:
-            return less(found)
-        return less(found - self.slack.expand(-1, found.shape[1]))
 
     def _step(self, position: int, node: Node, rows: Rows) -> None:
         before = self.total
@@ -221,20 +202,6 @@ class RigorousWalk(Walk):
         self._add(error.detach())
         return found
 
-    def _double(self) -> None:
-        """A row and its negative pay the same."""
-        before = self.doubled
-        super()._double()
-        if self.doubled and not before and self.slack is not None:
-            self.slack = torch.cat([self.slack, self.slack])
-
-    def _leave_windows(self) -> None:
-        """As the total, slack of rows of one input becomes a column."""
-        before = self.small
-        super()._leave_windows()
-        if before and self.single and self.slack is not None:
-            self.slack = self.slack.reshape(-1, 1)
-
     @property
     def _own(self) -> RigorousState:
         assert isinstance(self.state, RigorousState)
@@ -248,25 +215,3 @@ class RigorousWalk(Walk):
             rate = gamma(roundings + 1, largest.dtype)
             lost = 8 * smallest(largest.dtype) * (1 + total(largest))
             self._pay(Charge(more(rate * largest), lost), rows, keep=False)
-
-    @torch.no_grad()
-    def _pay(self, charge: Charge, rows: Rows, keep: bool = True) -> None:
-        """Add <|row|, per_row> + fixed for every row; keep: whether the charge is the state's own."""
-        if isinstance(rows, Windows):
-            paid = charge.fixed[rows.batch].expand(len(rows.coefs), -1)
-            if charge.per_row is not None:
-                weighed = (rows.coefs.abs() * rows.gather(charge.per_row, keep)).flatten(2).sum(2)
-                paid = paid + more(weighed, rows.coefs[0, 0].numel())
-            if self.single and not self.small:  # the walk has gone over to whole maps meanwhile
-                paid = paid.reshape(-1, 1)
-            return self._add(paid)
-        pick = slice(None) if self.pick is None else self.pick
-        paid = charge.fixed[pick].expand(len(rows), -1)
-        if charge.per_row is not None:
-            paid = paid + more(inner(rows.abs(), charge.per_row[pick]), rows[0, 0].numel())
-        return self._add(paid)
-
-    @torch.no_grad()
-    def _add(self, paid: Tensor) -> None:
-        """Add to the slack, rounded up."""
-        self.slack = paid if self.slack is None else more(self.slack + paid)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from certus.bounding.evaluation import Engine
 from certus.bounding.gamma import gamma, less, more, smallest, unit
 from certus.bounding.outward import floor, wobble
 from certus.core import Rules, UnsupportedError
@@ -17,7 +18,7 @@ from certus.graph.activation import Clamp, LeakyRelu, MaxPool, Relu, Sigmoid, Ta
 from certus.relax import Interval, Lines, Relaxation
 from certus.relax.pooling import Windowed
 
-# (op, relaxation, interval) -> the relaxation made safe
+# (op, relaxation, interval, engine) -> the relaxation made safe
 safe_lines = Rules("rigorous arithmetic")
 
 
@@ -39,7 +40,7 @@ def _plain(slope: Tensor) -> Tensor:
 
 
 @safe_lines.register(Relu)
-def relu(op: Relu, relaxation: Relaxation, interval: Interval) -> Lines:
+def relu(op: Relu, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """The lower line has no offset and the upper one's is >= 0: the walk relies on both signs."""
     lines = _lines(relaxation)
     slope = _plain(lines.upper_slope)
@@ -48,11 +49,11 @@ def relu(op: Relu, relaxation: Relaxation, interval: Interval) -> Lines:
 
 
 @safe_lines.register(LeakyRelu)
-def leaky_relu(op: LeakyRelu, relaxation: Relaxation, interval: Interval) -> Lines:
+def leaky_relu(op: LeakyRelu, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """As for ReLU, each line with room for the rounding of slope times x."""
     lines = _lines(relaxation)
     slope = _plain(lines.upper_slope)
-    error = wobble[LeakyRelu](op, op.slope * interval[0].clamp(max=0))
+    error = wobble[LeakyRelu](op, op.slope * interval[0].clamp(max=0), engine)
     found = _under_one(lines, op.slope)
     above = more(_hinge_offset(slope, op.slope, interval) + 3 * error)
     return replace(found, lower_offset=-3 * more(error), upper_slope=slope, upper_offset=above)
@@ -78,14 +79,14 @@ def _hinge_offset(slope: Tensor, leak: float, interval: Interval) -> Tensor:
 
 
 @safe_lines.register(Clamp)
-def clamp(op: Clamp, relaxation: Relaxation, interval: Interval) -> Lines:
+def clamp(op: Clamp, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """The largest of f(x) - slope x at ends and kinks, in floats, and room for all its roundings."""
     lines = _lines(relaxation)
     lower, upper = interval
     kinks = [torch.full_like(lower, limit) for limit in (op.low, op.high)]
     points = [lower, upper, *[torch.minimum(torch.maximum(k, lower), upper) for k in kinks]]
     low, high = _plain(lines.lower_slope), _plain(lines.upper_slope)
-    error = wobble[Clamp](op, lower)
+    error = wobble[Clamp](op, lower, engine)
     extra = torch.zeros_like(lower) if error is None else 2 * error
     above = [_height(op.forward(x), high, x) for x in points]
     below = [_height(-op.forward(x), -low, x) for x in points]
@@ -122,23 +123,23 @@ class _Curve:
 
 
 @safe_lines.register(Sigmoid)
-def sigmoid(op: Sigmoid, relaxation: Relaxation, interval: Interval) -> Lines:
+def sigmoid(op: Sigmoid, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """Offsets from the convex part's ends and a tangent of the concave part."""
-    return _s_shaped(_Curve(op, 1.0), _lines(relaxation), interval)
+    return _s_shaped(_Curve(op, 1.0), _lines(relaxation), interval, engine)
 
 
 @safe_lines.register(Tanh)
-def tanh(op: Tanh, relaxation: Relaxation, interval: Interval) -> Lines:
+def tanh(op: Tanh, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """Offsets from the convex part's ends and a tangent of the concave part."""
-    return _s_shaped(_Curve(op, 0.0), _lines(relaxation), interval)
+    return _s_shaped(_Curve(op, 0.0), _lines(relaxation), interval, engine)
 
 
-def _s_shaped(curve: _Curve, lines: Lines, interval: Interval) -> Lines:
+def _s_shaped(curve: _Curve, lines: Lines, interval: Interval, engine: Engine) -> Lines:
     """The lower line is the upper one of the mirrored function rise - f(-x)."""
     lower, upper = interval
     low, high = _plain(lines.lower_slope), _plain(lines.upper_slope)
     largest = torch.maximum(curve.op.forward(lower).abs(), curve.op.forward(upper).abs())
-    evaluation = 2 * more(wobble[type(curve.op)](curve.op, largest))
+    evaluation = 2 * more(wobble[type(curve.op)](curve.op, largest, engine))
     above = _crest(curve, high, lower, upper) + evaluation
     below = less(curve.rise - _crest(curve, low, -upper, -lower)) - evaluation
     return Lines(low, less(below), high, -less(-above))
@@ -168,7 +169,7 @@ def _crest(curve: _Curve, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor
 
 
 @safe_lines.register(MaxPool)
-def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval) -> Windowed:
+def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval, engine: Engine) -> Windowed:
     """max_i x_i <= t + sum_i relu(x_i - t) for every t; t is what the relaxation's offset stands for.
 
     The offset is t plus the largest values, which lie at ends, of relu(x_i - t) - slope_i x_i.

@@ -121,5 +121,6 @@ def _own_radius(query: Query, b: int, answer: Answer) -> Answer:
     if answer.verdict is Verdict.VERIFIED:
         return replace(answer, radius=float(query.radius[b]))
     if answer.verdict is Verdict.UNKNOWN:
-        return replace(answer, radius=0.0, reason=Reason.LOOSE)
+        reason = answer.reason if answer.reason is Reason.ROUNDING else Reason.LOOSE
+        return replace(answer, radius=0.0, reason=reason)
     return answer

@@ -220,8 +220,9 @@ def decide(query: Query, lower: Tensor, upper: Tensor, slack: Tensor) -> list[An
                 Answer(verdict=Verdict.VERIFIED, reason=None, radius=radius[b], margin=margin[b])
             )
         else:
+            reason = Reason.ROUNDING if margin[b] > 0 else Reason.LOOSE
             answers.append(
-                Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0, margin=margin[b])
+                Answer(verdict=Verdict.UNKNOWN, reason=reason, radius=0.0, margin=margin[b])
             )
     return answers
 

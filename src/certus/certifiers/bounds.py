@@ -1,32 +1,73 @@
 """Certification by bounds of the margins, one certifier for each bound method."""
 
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
-from certus.bounding import BoundMethod, margin_rows, rounding_guard
+from certus.bounding import BoundMethod, Crown, margin_rows, rounding_guard
+from certus.bounding.evaluation import engine_of
+from certus.bounding.guarded import Guarded, doubled
 from certus.certifiers.base import Answer, Certifier, Query, decide
 from certus.certifiers.bound_methods import BOUNDS
+from certus.core import Reason, UnsupportedError, Verdict
+from certus.core.numerics import guard, sound
+from certus.graph import Graph
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundCertifier(Certifier):
-    """VERIFIED where the lower bound of z_y - z_j over the region is above zero for every j != y."""
+    """VERIFIED where the lower bound of z_y - z_j over the region is above zero for every j != y.
+
+    A bound counts where it exceeds all that rounding may take away. The cheap estimate of that
+    (`rounding_guard`) says far too much in deep networks, so inputs whose bounds are positive but not
+    above it are bounded once more, around every evaluation that the model's engine may make.
+    """
 
     gives_radius: ClassVar[bool] = False
     needs: ClassVar[str] = "any graph"
     method: BoundMethod
 
     def run(self, query: Query) -> list[Answer]:
-        """One batched bound of all margins."""
+        """One batched bound of all margins, and a second one of those that are close."""
         graph = query.graph.resolved()
         spec = margin_rows(query.y, query.logits.shape[1], query.x)
         state = self.method.prepare(graph, query.region)
         found = self.method.bound(state, spec.transpose(0, 1))
         error = rounding_guard(graph, state.intervals, query.x.dtype)
         slack = torch.einsum("brk,bk->br", spec.abs(), error)
-        return decide(query, found.lower.T, found.upper.T, slack)
+        answers = decide(query, found.lower.T, found.upper.T, slack)
+        close = [b for b, answer in enumerate(answers) if answer.reason is Reason.ROUNDING]
+        if close:
+            index = torch.tensor(close, device=query.x.device)
+            holds = guarded(self.method, graph, query.select(index))
+            for b, proven in zip(close, holds.tolist(), strict=True):
+                if proven:
+                    verdict, radius = Verdict.VERIFIED, float(query.radius[b])
+                    answers[b] = replace(answers[b], verdict=verdict, reason=None, radius=radius)
+        return answers
+
+
+def guarded(method: BoundMethod, graph: Graph, query: Query) -> Tensor:
+    """Bool [B]: whether no evaluation by the model's engine gives a rival of the label as much.
+
+    By the method itself, or by CROWN where it has one arithmetic alone. False where the region or an
+    operation has no rule.
+    """
+    how = Guarded(engine_of(graph, query.x.dtype))
+    if type(query.region) not in doubled:
+        return torch.zeros(len(query.x), dtype=torch.bool)
+    spec = margin_rows(query.y, query.logits.shape[1], query.x.double())
+    own = method.under(how) or Crown().under(how)
+    assert own is not None
+    try:
+        region = doubled[type(query.region)](query.region)
+        found = own(graph.cast(torch.float64), region, spec)
+    except UnsupportedError:
+        return torch.zeros(len(query.x), dtype=torch.bool)
+    usable = sound(found.lower, found.upper) & (found.lower > guard(found.upper.abs()))
+    return usable.all(1)
 
 
 def bound_certifier(name: str, about: str) -> Any:

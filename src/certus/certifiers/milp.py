@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import torch
 
-from certus.bounding import margin_rows, rounding_guard
+from certus.bounding import margin_rows
+from certus.bounding.evaluation import engine_of
+from certus.bounding.precision import refuse_autocast
 from certus.certifiers.base import Answer, Certifier, Query, misclassified
 from certus.core import Reason, UnsupportedError, Verdict
 from certus.core.numerics import guard
@@ -37,6 +39,7 @@ class MilpCertifier(Certifier):
         """One input after the other."""
         if not isinstance(query.region, Box):
             raise UnsupportedError("milp needs an L-inf or box threat")
+        refuse_autocast(query.x.device)
         wrong, answers = misclassified(query), []
         for b in range(len(query.y)):
             answers.append(wrong[b] or self._one(query.select(torch.tensor([b]))))
@@ -45,11 +48,10 @@ class MilpCertifier(Certifier):
 
     def _one(self, query: Query) -> Answer:
         end = time.perf_counter() + self.timeout
-        milp = Milp(query.graph, query.region)
+        milp = Milp(query.graph, query.region, engine_of(query.graph, query.x.dtype))
         spec = margin_rows(query.y, query.logits.shape[1], query.x)[0]
         lower = milp.bounds(spec)
-        error = rounding_guard(milp.graph, milp.state.intervals, query.x.dtype)[0]
-        slack = spec.double().cpu().abs() @ error.flatten() + guard(query.logits.abs().max()).cpu()
+        slack = guard(lower)  # rounding of the evaluation is part of the program
         timed_out = failed = False
         for j in lower.argsort().tolist():
             if lower[j] > slack[j]:

@@ -19,6 +19,10 @@ class Reason(Enum):
     )
     ATTACKED = "a counterexample inside the region was found and replayed on the original model"
     LOOSE = "the bound is too loose to decide; try a tighter method (crown, milp, auto)"
+    ROUNDING = (
+        "the bound is positive, but the rounding of the model's own arithmetic may take it away; try a "
+        "tighter method (crown, alpha-crown) or the model in float64"
+    )
     RADIUS = "the certified radius is smaller than the threat's"
     ABSTAINED = (
         "too few noise samples agree; the smoothed classifier abstains (more samples may help)"

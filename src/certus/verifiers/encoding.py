@@ -136,7 +136,7 @@ class Program:
 
 
 class _Row:
-    """One pre-activation z = <values, columns> + offset, over the program's columns."""
+    """One pre-activation z = <values, columns> + offset -+ error, over the program's columns."""
 
     def __init__(self, program: Program, form: AffineForm, index: int) -> None:
         parts = [(program.columns(n), m[index].numpy()) for n, m in form.matrices.items()]
@@ -144,16 +144,16 @@ class _Row:
         values = np.concatenate([v for _, v in parts])
         keep = values != 0
         self.columns, self.values = columns[keep], values[keep]
-        self.offset = float(form.offset[index])
+        self.offset, self.error = float(form.offset[index]), float(form.error[index])
 
     def relate(
         self, program: Program, factor: float, extra: dict[int, float], low: float, high: float
     ) -> None:
-        """low <= factor * z + sum of the extra columns <= high."""
+        """low <= factor * z + sum of the extra columns <= high, for some z within the error."""
         columns = np.concatenate([self.columns, np.array(list(extra), dtype=int)])
         values = np.concatenate([factor * self.values, np.array(list(extra.values()))])
-        shift = factor * self.offset
-        program.add_row(columns, values, low - shift, high - shift)
+        shift, spare = factor * self.offset, max(abs(factor), 1.0) * self.error
+        program.add_row(columns, values, low - shift - spare, high - shift + spare)
 
 
 @encodings.register(Input, Affine)
@@ -203,10 +203,15 @@ def _hinge(milp: Any, position: int, leak: float) -> None:
     node = milp.graph.nodes[position]
     lower, upper = milp.state.intervals[node.inputs[0]]
     form, program = milp.inner_form(position), milp.program
-    columns = program.add_node(position, node.op.forward(lower), node.op.forward(upper))
+    own = milp.error(position)
+    spare = torch.zeros_like(lower) if own is None else own
+    columns = program.add_node(
+        position, node.op.forward(lower) - spare, node.op.forward(upper) + spare
+    )
     for i, column in enumerate(columns.tolist()):
         low, high = float(lower.flatten()[i]), float(upper.flatten()[i])
         row = _Row(program, form, i)
+        row.error += float(spare.flatten()[i])
         if low >= 0 or high <= 0:
             slope = 1.0 if low >= 0 else leak
             row.relate(program, -slope, {column: 1.0}, 0.0, 0.0)

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from certus.bounding import Crown
 from certus.bounding.base import State
+from certus.bounding.evaluation import Engine
+from certus.bounding.guarded import Guarded, error_of
 from certus.core import UnsupportedError
 from certus.core.numerics import guard
 from certus.graph import Graph
@@ -44,16 +46,19 @@ class Milp:
     """The program of one network on one box: built once, minimised for several rows.
 
     The big-M constants are CROWN's bounds in float64, widened by a rounding guard; stable neurons
-    get no binary. Raises UnsupportedError for a region that is not a box or an activation that is
-    not piecewise linear.
+    get no binary. engine: where given, what is minimised is every evaluation that it may make, each
+    operation within its local error; without one the network in real arithmetic. Raises
+    UnsupportedError for a region that is not a box or an activation that is not piecewise linear.
     """
 
-    def __init__(self, graph: Graph, region: Region) -> None:
+    def __init__(self, graph: Graph, region: Region, engine: Engine | None = None) -> None:
         if not isinstance(region, Box) or len(region) != 1:
             raise UnsupportedError("milp needs an L-inf or box threat, one input at a time")
         self.graph = graph.cast(torch.float64)
         self.region = Box(region.lower.double(), region.upper.double())
-        self.state = _widened(Crown().prepare(self.graph, self.region))
+        self.engine = engine
+        self.crown = Crown() if engine is None else Crown(rigorous=Guarded(engine))
+        self.state = self._widened(self.crown.prepare(self.graph, self.region))
         self.program = Program(self.region)
         self.forms: list[tuple[int, AffineForm]] = []
         for position, node in enumerate(self.graph.nodes):
@@ -65,14 +70,29 @@ class Milp:
         source = self.graph.nodes[position].inputs[0]
         size = self.graph.nodes[source].numel
         rows = torch.eye(size, dtype=torch.float64).view(size, *self.graph.nodes[source].shape)
-        form = affine_form(self.graph, source, rows)
+        form = affine_form(self.graph, source, rows, self.error)
         self.forms.append((position, form))
         return form
 
     def bounds(self, rows: Tensor) -> Tensor:
         """CROWN's lower bounds [R] of rows [R, K], on the same intervals."""
         shaped = rows.double().view(len(rows), 1, *self.graph.output_shape)
-        return Crown().bound(self.state, shaped).lower[:, 0]
+        return self.crown.bound(self.state, shaped).lower[:, 0]
+
+    def error(self, position: int) -> Tensor | None:
+        """[1, *shape]: what the engine may lose at a node; None for nothing."""
+        if self.engine is None:
+            return None
+        return error_of(self.graph, position, self.state.intervals, self.engine)
+
+    @staticmethod
+    def _widened(state: State) -> State:
+        """Intervals widened by the rounding guard, so that the true pre-activations lie inside."""
+        intervals = {
+            position: (lower - guard(lower), upper + guard(upper))
+            for position, (lower, upper) in state.intervals.items()
+        }
+        return replace(state, intervals=intervals)
 
     def minimise(self, row: Tensor, seconds: float) -> Minimum:
         """Minimise <row, output> for a row [K], within a time limit."""
@@ -80,7 +100,7 @@ class Milp:
 
         rows = row.double().view(1, *self.graph.output_shape)
         crown = float(self.bounds(rows.flatten(1))[0])
-        form = affine_form(self.graph, self.graph.output, rows)
+        form = affine_form(self.graph, self.graph.output, rows, self.error)
         cost = np.zeros(self.program.size)
         for node, matrix in form.matrices.items():
             cost[self.program.columns(node)] += matrix[0].numpy()
@@ -101,7 +121,7 @@ class Milp:
         timed_out = time.perf_counter() - start >= seconds
         dual = _dual(result)
         if dual is not None:
-            dual = dual * scaled.unit + scaled.constant + float(form.offset[0])
+            dual = dual * scaled.unit + scaled.constant + float(form.offset[0] - form.error[0])
             dual -= self._slack(form) + _DUAL_TOLERANCE * scaled.unit * len(cost)
         lower = crown if dual is None else max(crown, dual)
         return Minimum(lower, self._point(result, scaled), timed_out, dual is not None)
@@ -156,15 +176,6 @@ def _stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def _widened(state: State) -> State:
-    """Intervals widened by the rounding guard, so that the true pre-activations lie inside."""
-    intervals = {
-        position: (lower - guard(lower), upper + guard(upper))
-        for position, (lower, upper) in state.intervals.items()
-    }
-    return State(state.graph, state.region, intervals, state.relaxations)
 
 
 def _dual(result: Any) -> float | None:

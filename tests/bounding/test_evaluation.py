@@ -1,0 +1,161 @@
+"""What one evaluation of an operation may lose, against the engines themselves."""
+
+import math
+
+import pytest
+import torch
+from docs.tools.errors import FUNCTIONS, onnx_values, places, torch_values
+from torch import nn
+
+import certus
+from certus.bounding.evaluation import Engine, engine_of, key, local_error
+from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Sum
+from certus.graph.bilinear import Mul, Product
+from certus.graph.graph import Graph, Node
+from certus.graph.op import Affine, Input
+from certus.graph.softmax import LogSumExp, Softmax
+from certus.graph.structural import AvgPool, CumSum, Reduce
+
+TORCH, ONNX = Engine("torch", torch.float32), Engine("onnxruntime", torch.float32)
+
+
+def alone(op, *shapes):
+    """A graph of one operation on inputs of these shapes, as far as local errors read it."""
+    out = op.forward(*[torch.zeros(1, *shape) for shape in shapes]).shape[1:]
+    inputs = tuple(Node(Input(), (), tuple(shape)) for shape in shapes)
+    node = Node(op, tuple(range(len(shapes))), tuple(out))
+    return Graph((*inputs, node), len(shapes), lambda x: x), node
+
+
+def allowed(op, points, engine=TORCH):
+    """The local error at points: ranges without width."""
+    graph, node = alone(op, *[tuple(x.shape[1:]) for x in points])
+    found = local_error(graph, node, [(x, x) for x in points], engine)
+    return torch.zeros(()) if found is None else found
+
+
+def patterns(count):
+    """Summands that sums lose most on: constant, sorted both ways, alternating, small after large."""
+    g = torch.Generator().manual_seed(count)
+    values = torch.rand(count, generator=g)
+    small = torch.full((count,), 0.9 * 2.0**-24)
+    small[0] = 1.0
+    alternating = values * torch.tensor([1.0, -1.0]).repeat(-(-count // 2))[:count]
+    rising = values.sort().values
+    return [torch.full((count,), 0.7), rising, rising.flip(0), alternating, small, small.flip(0)]
+
+
+def summing(count):
+    """Operations that sum `count` numbers, with the shape of their input."""
+    side = math.isqrt(count)
+    ones = torch.ones(3, count)
+    found = [
+        (Linear(ones, torch.ones(3)), (count,)),
+        (MatMul(ones.T), (2, count)),
+        (Reduce((1,), False), (count,)),
+        (CumSum(1), (count,)),
+    ]
+    if side * side == count:
+        kernel = torch.ones(4, 1, side, side)
+        found += [
+            (Conv(kernel, None, (1, 1), (0, 0), (1, 1)), (1, side, side)),
+            (AvgPool((side, side), (side, side), (0, 0)), (1, side, side)),
+        ]
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("count", [16, 256, 4096, 2**16])
+def test_sums_lose_no_more_than_is_charged(count, batch):
+    for op, shape in summing(count):
+        for values in patterns(count):
+            x = (
+                values.expand(batch, *shape[:-1], count)
+                if shape[-1] == count
+                else values.expand(batch, count)
+            )
+            x = x.reshape(batch, *shape).contiguous()
+            exact = double(op).forward(x.double())
+            assert bool(((op.forward(x) - exact).abs() <= allowed(op, [x])).all()), op.name
+
+
+def double(op):
+    """The operation with its parameters in float64."""
+    own = {k: v.double() if isinstance(v, torch.Tensor) else v for k, v in vars(op).items()}
+    return type(op)(**own)
+
+
+def test_a_convolution_loses_nearly_all_that_is_charged():
+    """Its sum runs from the first to the last: a smaller charge than gamma_n would be no bound."""
+    op, x = (
+        Conv(torch.ones(2, 1, 64, 64), None, (1, 1), (0, 0), (1, 1)),
+        torch.full((1, 1, 64, 64), 0.9 * 2.0**-24),
+    )
+    x[0, 0, 0, 0] = 1.0
+    lost = (op.forward(x) - double(op).forward(x.double())).abs().max()
+    assert float(lost) > 0.02 * float(allowed(op, [x]).max())
+
+
+@pytest.mark.parametrize("op", FUNCTIONS, ids=lambda op: f"{key(op)}-{hash(repr(op)) % 100}")
+@pytest.mark.parametrize("engine", [TORCH, ONNX], ids=["torch", "onnxruntime"])
+def test_functions_err_no_more_than_the_table_says(op, engine):
+    if engine is ONNX:
+        pytest.importorskip("onnxruntime")
+    x = places(op, torch.float32, few=True)
+    x = x[torch.isfinite(op.forward(x.double())) & (op.forward(x.double()).abs() < 1e38)]
+    exact, limit = op.forward(x.double()), allowed(op, [x.view(-1, 1)], engine).view(-1)
+    values = torch_values if engine is TORCH else onnx_values
+    for found in values(op, x):
+        error = (found.double() - exact[: len(found)]).abs()
+        assert bool(((error <= limit[: len(found)]) | found.isnan()).all())
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0, 200.0])
+def test_softmax_and_products_lose_no_more_than_is_charged(spread):
+    g = torch.Generator().manual_seed(1)
+    x, y = (spread * torch.randn(40, 64, 64, generator=g) for _ in range(2))
+    for op, points in (
+        (Softmax(2), [x]),
+        (LogSumExp(2), [x]),
+        (Product(), [x, y]),
+        (Product(True), [x, y]),
+        (Mul(), [x, y]),
+        (Sum(-1.0), [x, y]),
+        (Scale(torch.tensor(1 / 3), divide=True), [x]),
+    ):
+        exact = (double(op) if isinstance(op, Affine) else op).forward(
+            *[p.double() for p in points]
+        )
+        assert bool(((op.forward(*points) - exact).abs() <= allowed(op, points)).all()), op.name
+
+
+def test_a_batch_normalisation_that_cancels_is_charged_for_both_terms():
+    mean, bias = torch.full((1,), 12345.678), torch.full((1,), 23456.789)
+    op = BatchNorm(None, bias, mean, torch.full((1,), 0.3), 1e-5)
+    x = torch.linspace(0, 1, 500).view(-1, 1)
+    exact = double(op).forward(x.double())
+    assert bool(((op.forward(x) - exact).abs() <= allowed(op, [x])).all())
+    assert float((op.forward(x) - exact).abs().max()) > 1e-4
+
+
+def test_reduced_precision_of_products_is_charged():
+    graph = certus.trace(nn.Linear(8, 2).eval(), torch.zeros(1, 8))
+    full = engine_of(graph, torch.float32)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        reduced = engine_of(graph, torch.float32)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert full.factors == 0 and reduced.sums(8) > 2 * 2.0**-8
+    assert engine_of(graph, torch.float64).factors == 0
+
+
+def test_autocast_is_refused():
+    net, x = nn.Linear(8, 2).eval(), torch.rand(1, 8)
+    graph = certus.trace(net, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        for method in ("ibp", "crown", "milp", "lipschitz"):
+            with pytest.raises(certus.UnsupportedError, match="autocast"):
+                certus.certify(graph, x, torch.tensor([0]), certus.Linf(0.1), method)
+        with pytest.raises(certus.UnsupportedError, match="autocast"):
+            certus.bounds(graph, x, certus.Linf(0.1))
