@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from certus.core import ArgumentError, Bounds
 from certus.graph import Graph
 from certus.relax import Interval, Relaxation
 from certus.threats import Region
-
-if TYPE_CHECKING:
-    from certus.bounding.arithmetic import Arithmetic
 
 _TENSORS = 12  # of a node's size that a method keeps or needs for a moment, by measurement
 
@@ -53,8 +50,8 @@ class BoundMethod(ABC):
         """Lower bounds [R, B] alone, where a method has them cheaper than both."""
         return self.bound(state, rows).lower
 
-    def under(self, arithmetic: "Arithmetic") -> "BoundMethod | None":
-        """The same method in another arithmetic; None where it has one alone."""
+    def under(self, arithmetic: Any) -> "BoundMethod | None":
+        """The same method in another `Arithmetic`; None where it has one alone."""
         return None
 
     @final

@@ -105,12 +105,12 @@ class GuardedWalk(ChargedWalk):
         if position not in state.charges and position not in state.free:
             lower, upper = state.intervals[0]
             error = state.error(position) if position else _DUST * (lower.abs() + upper.abs())
-            nothing = lower.new_zeros(len(lower))
+            if error is None:
+                state.free.add(position)
+                return None
             whole = (len(lower), *state.graph.nodes[position].shape)
-            state.charges[position] = (
-                None if error is None else Charge(error.expand(whole), nothing)
-            )
-        return state.charges[position]
+            state.charges[position] = Charge(error.expand(whole), lower.new_zeros(len(lower)))
+        return state.charges.get(position)
 
 
 # region -> the same set or a larger one in float64
