@@ -72,9 +72,9 @@ def test_rows_with_counts_are_those_of_a_run_at_that_alpha(monkeypatch: object) 
 def test_a_stricter_alpha_abstains_where_the_counts_are_too_few() -> None:
     own = claim(counts=[460, 540], radius=1e-3, alpha=0.05, confidence=0.95)
     found = at_alpha([own], 0.001)[0]
-    assert (found["prediction"], found["verdict"], found["radius"]) == (-1, "unknown", 0.0)
+    assert (found["prediction"], found["verdict"], found["radius"]) == (-1, "", 0.0)
     assert found["reason"] == "abstained" and found["confidence"] == 0.999
-    wrong = at_alpha([claim() | {"label": 0, "verdict": "unknown"}], 0.01)[0]
+    wrong = at_alpha([claim() | {"label": 0, "radius": 0.0}], 0.01)[0]
     assert (wrong["prediction"], wrong["reason"], wrong["radius"]) == (1, "wrong_class", 0.0)
 
 

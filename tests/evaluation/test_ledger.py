@@ -32,7 +32,11 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_rows_come_back_as_they_were(ledger: Ledger) -> None:
-    rows = [row(3), row(1, eps=None, margin=math.nan, radius=math.inf), row(2, radius=0.1 + 0.2)]
+    rows = [
+        row(3),
+        row(1, eps=None, verdict="", margin=math.nan, radius=math.inf),
+        row(2, radius=0.1 + 0.2),
+    ]
     ledger.append(rows)
     found = ledger.rows("r")
     assert [r["index"] for r in found] == [1, 2, 3]

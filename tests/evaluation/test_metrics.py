@@ -18,7 +18,9 @@ from certus.evaluation import (
 
 def radius(index: int, value: float, **changes: object) -> dict:
     """A row of a method that gives a radius by itself."""
-    return row(index, **({"radius": value, "eps": None, "method": "lipschitz"} | changes))
+    return row(
+        index, **({"radius": value, "eps": None, "verdict": "", "method": "lipschitz"} | changes)
+    )
 
 
 UNSURE = {"verdict": "unknown", "reason": "loose", "radius": 0.0}
@@ -27,7 +29,7 @@ RADII = [
     radius(0, 0.5),
     radius(1, 0.25),
     radius(2, 0.1),
-    radius(3, 0.0, **{**UNSURE, "prediction": 0}),
+    radius(3, 0.0, reason="misclassified", prediction=0),
 ]
 DECIDED = [
     *[row(i, eps=0.1, run="a") for i in range(3)],

@@ -16,8 +16,8 @@ def run(key: str, radii: list[float], **changes: object) -> list[dict]:
     """Rows of one run with transcripts of 1,000 samples (none for a radius of 0)."""
     rows = []
     for index, radius in enumerate(radii):
-        own = claim(radius=radius, **changes) | {"index": index, "run": key, "model": "net"}
-        rows.append(own if radius else own | {"verdict": "unknown", "prediction": -1})
+        own = claim(index, radius=radius, **changes) | {"run": key, "model": "net"}
+        rows.append(own if radius else own | {"prediction": -1})
     return rows
 
 
@@ -69,7 +69,7 @@ def test_runs_that_differ_in_little_are_told_apart() -> None:
     ],
 )
 def test_the_radii_of_a_table(end: float, norm: str, radii: tuple) -> None:
-    row = claim(radius=end) | {"norm": norm, "verdict": "verified"}
+    row = claim(radius=end) | {"norm": norm}
     assert groups([row])[0].radii == pytest.approx(radii)
 
 
@@ -103,7 +103,7 @@ def test_a_mixture_keeps_the_other_sections() -> None:
 
 
 def test_a_row_that_claims_more_than_its_counts_is_withdrawn_and_named() -> None:
-    lie = claim(radius=3.0) | {"index": 7, "run": "a", "model": "net"}
+    lie = claim(7, radius=3.0) | {"run": "a", "model": "net"}
     data = report_data([*A, lie])
     assert "claim more than the counts in their transcripts prove: 1." in data.notes[0]
     assert "input 7 of net: it claims 3, its counts prove 1.0" in data.notes[0]
