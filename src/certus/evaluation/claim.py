@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from certus.certifiers import CERTIFIERS
-from certus.core import ArgumentError
+from certus.core import ArgumentError, Verdict
 from certus.core.results import statistical
 from certus.evaluation.metrics import Row, canonical, certifies, smoothed
 from certus.evaluation.spelling import Record, noise_of
@@ -88,6 +88,7 @@ def _answer(row: Row) -> str:
 
 
 _FAULTS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
+    ("its verdict is none", lambda r: r["verdict"] not in ("", *(v.value for v in Verdict))),
     ("its index is below 0", lambda r: r["index"] < 0),
     ("its prediction is no class", lambda r: r["prediction"] < -1),
     (

@@ -124,9 +124,9 @@ class Ledger:
         """Store a block of rows (the columns of COLUMNS) in one transaction: all of them or none.
 
         A row of the same run and index is replaced. The run must have been added before. Rows are
-        `claim.settled`: ArgumentError for one that contradicts itself.
+        `claim.settled`: FileError for one that contradicts itself.
         """
-        values = [_values(settled(_complete(row, COLUMNS)), COLUMNS) for row in rows]
+        values = [_values(self._settled(_complete(row, COLUMNS)), COLUMNS) for row in rows]
         marks = ", ".join("?" * len(COLUMNS))
         with self._transaction():
             self._upgrade()
