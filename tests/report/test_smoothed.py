@@ -145,3 +145,21 @@ def test_what_a_log_says_of_itself_is_shown() -> None:
     assert "alpha is stated as 0.001, but its radii do not fit it" in stated[0]
     assert "(they fit 0.01)" in stated[0]
     assert report_data(log(alpha=0.001, from_alpha=0.01)).notes == ()
+
+
+def test_the_best_run_is_found_on_the_inputs_that_all_share() -> None:
+    """Over its own 3 inputs the second run certifies more, over the 2 that both have the first does."""
+    first = run("a", [0.9, 0.9, 0.0, 0.0])
+    second = [*run("b", [0.9, 0.0]), claim(8, radius=0.9) | {"run": "b", "model": "net"}]
+    found = groups(first + second)[0]
+    shares = [e.figures.certified[found.middle].value for e in found.entries]
+    assert shares[0] < shares[1] and found.best is found.entries[0]
+    apart = [claim(i, radius=0.9) | {"run": "c", "model": "net"} for i in (20, 21, 22)]
+    found = groups(first + apart)[0]
+    assert found.best is found.entries[0], "runs that share no input do not compete"
+
+
+def test_a_tiny_alpha_is_no_proof_on_the_page() -> None:
+    tiny = run("a", [1e-3], alpha=1e-20, confidence=1 - 2**-53)
+    page = render(report_data(tiny))
+    assert "holds with confidence 1 - 1.1e-16" in page and ">proof" not in page
