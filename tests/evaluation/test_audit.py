@@ -329,6 +329,6 @@ def test_a_tiny_alpha_makes_no_proof(alpha: float) -> None:
     own |= {"radius": proven[0], "confidence": statistical(alpha)}
     assert own["confidence"] < 1 and audit(own).state == PROVED
     assert audit(own | {"confidence": 1.0}).state == WRONG
-    assert audit(own | {"eps": 5.0}).state == WRONG
+    assert audit(own | {"eps": 5.0, "verdict": "verified"}).state == WRONG
     (again,) = at_alpha([own], alpha / 10)
     assert again["confidence"] < 1 and audit(again).state == PROVED

@@ -63,6 +63,8 @@ REFUSED = [
     (row(3, **PROOF, evidence=json.dumps({"alpha": 0.1})) | {"method": "ibp"}, "below 1"),
     (claim(3) | {"confidence": 1.0, "evidence": "{}"}, "samples prove nothing for sure"),
     (row(3, **PROOF, evidence=json.dumps(COPIES)), "counts of its copies are missing"),
+    (row(3, **(PROOF | {"eps": 0.1, "verdict": "verified"})), "samples prove nothing for sure"),
+    (claim(3) | {"eps": 0.1, "verdict": "verified"}, "about a radius"),
     (row(3, **(PROOF | {"method": "SMOOTHING"})), "samples prove nothing for sure"),
     (row(3, **(PROOF | {"method": " Smooth sigma=1"})), "samples prove nothing for sure"),
     *[(row(3, confidence=c), "confidence") for c in (0.0, -1.0, 1.5, "sure", "")],
@@ -157,6 +159,7 @@ def test_verdicts_of_older_tables_are_read_as_what_they_mean() -> None:
     assert settled(old) == claim()
     for verdict in ("unknown", "falsified"):  # at eps 0: then no radius was certified either
         assert settled(claim() | {"verdict": verdict}) == claim(radius=0.0)
+    assert settled(old | {"norm": "L2"}) == claim() | {"norm": "L2"}, "whatever the norm is"
     assert settled(row(0)) == row(0)
     box = row(0, norm="box", eps=None, radius=math.nan)  # a threat without a size has a verdict
     assert repr(settled(box)) == repr(box)

@@ -58,7 +58,7 @@ def settled(row: Row) -> Row:
     ArgumentError, which names the input, for a row that contradicts itself or its transcript, or whose
     confidence its method cannot give; FileError for a transcript that cannot be read.
     """
-    if row["eps"] is None and row["norm"] in NORMS and row["verdict"]:
+    if row["eps"] is None and row["verdict"] and (row["norm"] in NORMS or row["radius"] > 0):
         proven = row["verdict"] == "verified"
         row = row | {"verdict": "", "radius": row["radius"] if proven else 0.0}
     why = next((text for text, wrong in _FAULTS if wrong(row)), "") or _unsupported(row)
@@ -127,11 +127,17 @@ def _unsupported(row: Row) -> str:
     if not smoothed(row):
         known = str(row["method"]).strip().casefold() in CERTIFIERS
         return "" if sure or not known else "its method proves, but its confidence is below 1"
-    if not sure or row["eps"] is not None:
-        return ""
-    if not isinstance(noise_of(record), Derandomized):
+    attack = row["eps"] is not None and not certifies(row)
+    return "" if attack else _unsampled(row, record, sure)
+
+
+def _unsampled(row: Row, record: Record, sure: bool) -> str:
+    """Why no samples support what a certificate of a smoothed classifier claims; "" where they may."""
+    if row["eps"] is not None and record:
+        return "its transcript is about a radius, not about an eps"
+    if sure and not isinstance(noise_of(record), Derandomized):
         return "its confidence is 1, but samples prove nothing for sure"
-    if certifies(row) and "counts" not in record:
+    if sure and certifies(row) and "counts" not in record:
         return "it claims a proof, but the counts of its copies are missing"
     return ""
 
