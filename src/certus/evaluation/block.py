@@ -16,7 +16,7 @@ from certus.evaluation.source import build
 
 Row = dict[str, Any]
 
-_ANSWER = ("prediction", "reason", "margin", "confidence", "seconds")
+_ANSWER = ("prediction", "verdict", "reason", "radius", "margin", "confidence", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,6 @@ class Work:
                 "index": index,
                 "label": label,
                 **{name: answer[name] for name in _ANSWER},
-                **_claim(answer, self.eps),
                 "method": self.certifier.name,
                 "norm": self.norm,
                 "eps": self.eps,
@@ -147,13 +146,3 @@ class Work:
                 strict=True,
             )
         ]
-
-
-def _claim(answer: Row, eps: float | None) -> Row:
-    """Verdict and radius of a row. Without an eps it has no threat that a verdict could be about.
-
-    The certifier was then asked about eps 0, and a radius that it did not verify there claims nothing.
-    """
-    if eps is not None:
-        return {"verdict": answer["verdict"], "radius": answer["radius"]}
-    return {"verdict": "", "radius": answer["radius"] if answer["verdict"] == "verified" else 0.0}
