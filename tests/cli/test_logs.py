@@ -41,7 +41,7 @@ def test_logs_are_reported_and_converted(
 
 
 def test_runs_are_written_as_logs(tmp_path: Path) -> None:
-    base = kept(tmp_path / "a.sqlite", claim(radius=1.05), claim(radius=1.0) | {"index": 4})
+    base = kept(tmp_path / "a.sqlite", claim(radius=1.05), claim(4, radius=1.0))
     folder = tmp_path / "new" / "logs"
     assert run("report", base, "--logs", folder, "--out", tmp_path / "r.html") == 0
     back = read(folder / "tiny__small__noise_0.25__test__sigma_0.5.tsv")
@@ -91,7 +91,7 @@ def test_runs_of_one_name_are_told_apart(
 def test_claims_without_proof_are_said_loudly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = kept(tmp_path / "a.sqlite", claim(radius=1.0), claim(radius=2.5) | {"index": 4})
+    base = kept(tmp_path / "a.sqlite", claim(radius=1.0), claim(4, radius=2.5))
     assert run("report", base, "--out", tmp_path / "r.html") == 0
     shown = " ".join(capsys.readouterr().err.split())
     assert "warning: Smoothing certificates that claim more than the counts" in shown

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.evaluation.fakes import row
+from tests.evaluation.test_audit import edited, sure
+from tests.evaluation.test_audit import rows as evaluated
 from tests.evaluation.test_transcript import claim, rows
 
 from certus.core import ArgumentError
@@ -72,9 +74,9 @@ def test_rows_with_counts_are_those_of_a_run_at_that_alpha(monkeypatch: object) 
 def test_a_stricter_alpha_abstains_where_the_counts_are_too_few() -> None:
     own = claim(counts=[460, 540], radius=1e-3, alpha=0.05, confidence=0.95)
     found = at_alpha([own], 0.001)[0]
-    assert (found["prediction"], found["verdict"], found["radius"]) == (-1, "unknown", 0.0)
+    assert (found["prediction"], found["verdict"], found["radius"]) == (-1, "", 0.0)
     assert found["reason"] == "abstained" and found["confidence"] == 0.999
-    wrong = at_alpha([claim() | {"label": 0, "verdict": "unknown"}], 0.01)[0]
+    wrong = at_alpha([claim() | {"label": 0, "radius": 0.0}], 0.01)[0]
     assert (wrong["prediction"], wrong["reason"], wrong["radius"]) == (1, "wrong_class", 0.0)
 
 
@@ -93,6 +95,39 @@ def test_what_cannot_be_converted_is_refused(bad: dict) -> None:
         at_alpha([bad], 0.01)
     with pytest.raises(ArgumentError):
         at_alpha([claim()], 1.5)
+
+
+def test_a_converted_radius_is_not_taken_to_another_alpha() -> None:
+    own = sure(evaluated(Laplace(0.25), Fixed(n0=10, n=400), "l2"))
+    assert {audit(r).state for r in own} == {"proved"}
+    with pytest.raises(ArgumentError, match="converted to l2"):
+        at_alpha(own, 1e-6)
+
+
+DAMAGED = [
+    ("n", [1], "n"),
+    ("n", 10**400, "n"),
+    ("n", 399, "399 samples"),
+    ("alpha", [1], "alpha"),
+    ("alpha", 0, "alpha"),
+    ("noise", [1], "noise"),
+    ("rule", None, "rule"),
+    ("class", 3, "class"),
+    ("class", -1, "class"),
+    ("counts", [400], "counts"),
+    ("counts", [1, 1, 1], "counts"),
+    ("counts", [401, -1, 0], "counts"),
+    ("counts", {"0": 400}, "counts"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "named"), DAMAGED, ids=lambda v: str(v)[:20])
+def test_damaged_settings_are_refused_in_one_line(key: str, value: object, named: str) -> None:
+    own = sure(evaluated(Gaussian(0.25), Fixed(n0=10, n=400)))[0]
+    assert at_alpha([own], 1e-6)[0]["confidence"] == 1 - 1e-6
+    with pytest.raises(ArgumentError, match=named) as caught:
+        at_alpha([edited(own, **{key: value})], 1e-6)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 # Published logs at alpha .01, converted to .001: radius -> share, and the average certified radius.

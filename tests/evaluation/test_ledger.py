@@ -32,7 +32,11 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_rows_come_back_as_they_were(ledger: Ledger) -> None:
-    rows = [row(3), row(1, eps=None, margin=math.nan, radius=math.inf), row(2, radius=0.1 + 0.2)]
+    rows = [
+        row(3),
+        row(1, eps=None, verdict="", margin=math.nan, radius=math.inf),
+        row(2, radius=0.1 + 0.2),
+    ]
     ledger.append(rows)
     found = ledger.rows("r")
     assert [r["index"] for r in found] == [1, 2, 3]
@@ -203,6 +207,48 @@ def test_an_old_ledger_is_read_as_it_is_and_upgraded_by_writing(tmp_path: Path) 
         assert ledger.rows() == [*before, row(3, evidence='{"n": 1}')]
         ledger.append([row(0, evidence="{}")])
         assert ledger.rows("r", index=0)[0]["evidence"] == "{}"
+
+
+def before_radii_were_claims(path: Path) -> None:
+    """A ledger of schema 2, whose rows without eps hold the verdict at eps 0."""
+    old(path)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("ALTER TABLE rows ADD COLUMN evidence TEXT NOT NULL DEFAULT ''")
+    db.execute("PRAGMA user_version = 2")
+    db.execute("UPDATE rows SET eps = NULL, method = 'lipschitz'")
+    db.execute("UPDATE rows SET verdict = 'unknown', radius = 0.7 WHERE idx = 1")
+    db.execute("UPDATE rows SET verdict = 'falsified', prediction = 0, radius = 0.0 WHERE idx = 2")
+    db.close()
+
+
+def test_verdicts_that_were_about_no_threat_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    before_radii_were_claims(path)
+    radii = {"eps": None, "verdict": "", "method": "lipschitz"}
+    meant = [row(0, **radii), row(1, **radii | {"radius": 0.0})]
+    meant += [row(2, **radii | {"prediction": 0, "radius": 0.0})]
+    with Ledger(path) as ledger:
+        assert ledger.rows() == meant and version(path) == 2
+        assert ledger.rows(verdict="verified") == [] and len(ledger.rows(verdict="")) == 3
+        ledger.append([row(3), row(4, **radii), row(5, **radii | {"verdict": "verified"})])
+        more = [row(3), row(4, **radii), row(5, **radii)]
+        assert ledger.rows() == meant + more and version(path) == SCHEMA
+    with sqlite3.connect(path) as db:  # whoever opens the file itself sees no verdict either
+        stored = db.execute("SELECT DISTINCT verdict FROM rows WHERE eps IS NULL").fetchall()
+        assert stored == [("",)]
+        with pytest.raises(sqlite3.IntegrityError):
+            db.execute("UPDATE rows SET verdict = 'verified' WHERE idx = 4")
+    db.close()
+
+
+def test_a_damaged_claim_is_one_line_that_names_file_and_input(ledger: Ledger) -> None:
+    ledger.append([row(0), row(1)])
+    ledger._db.execute("UPDATE rows SET confidence = 0.5 WHERE idx = 1")
+    with pytest.raises(FileError, match="input 1 of small by crown") as caught:
+        ledger.rows()
+    assert str(ledger.path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(FileError, match="input 2 of small"):
+        ledger.append([row(2, radius=-1.0)])
 
 
 def test_two_processes_may_have_an_old_ledger_open(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import pytest
 from tests.evaluation.fakes import fallen, row
@@ -12,13 +13,16 @@ from certus.evaluation import (
     average_certified_radius,
     clean_accuracy,
     curve,
+    gap,
     summary,
 )
 
 
 def radius(index: int, value: float, **changes: object) -> dict:
     """A row of a method that gives a radius by itself."""
-    return row(index, **({"radius": value, "eps": None, "method": "lipschitz"} | changes))
+    return row(
+        index, **({"radius": value, "eps": None, "verdict": "", "method": "lipschitz"} | changes)
+    )
 
 
 UNSURE = {"verdict": "unknown", "reason": "loose", "radius": 0.0}
@@ -27,7 +31,7 @@ RADII = [
     radius(0, 0.5),
     radius(1, 0.25),
     radius(2, 0.1),
-    radius(3, 0.0, **{**UNSURE, "prediction": 0}),
+    radius(3, 0.0, reason="misclassified", prediction=0),
 ]
 DECIDED = [
     *[row(i, eps=0.1, run="a") for i in range(3)],
@@ -172,3 +176,51 @@ def test_summary_keeps_two_models_of_one_name_apart() -> None:
     runs = [{"run": key, "config": "IBP()", "model_hash": key} for key in "ab"]
     lines = summary([row(0, run="a"), row(0, run="b", **UNSURE)], runs)
     assert [line["certified"] for line in lines] == [1.0, 0.0]
+
+
+SURVIVED = {"method": "pgd", "verdict": "unknown", "reason": "survived", "radius": 0.0}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_gap_is_about_the_inputs_that_both_sides_saw(seed: int) -> None:
+    """Against counting one input after the other: proofs and attacks on random parts of 60 inputs."""
+    draw = random.Random(seed)
+    limit = [draw.uniform(0, 1) for _ in range(60)]  # robust below, attacked successfully above
+    proven, attacked = (draw.sample(range(60), draw.randint(5, 50)) for _ in range(2))
+    proofs = [radius(i, limit[i] * draw.uniform(0.3, 1)) for i in proven]
+    attacks = [
+        fallen(i, eps=eps) if eps > limit[i] else row(i, eps=eps, **SURVIVED)
+        for i in attacked
+        for eps in (0.25, 0.5)
+    ]
+    for eps in (0.25, 0.4, 0.5):
+        level = 0.5 if eps == 0.5 else 0.25
+        shared = set(proven) & set(attacked)
+        open_ = [
+            i
+            for i in shared
+            if level <= limit[i] and not next(r["radius"] for r in proofs if r["index"] == i) >= eps
+        ]
+        found = gap(proofs, attacks, eps)
+        assert found.n == len(shared) and found.value == pytest.approx(len(open_) / len(shared))
+        (line,) = [m for m in summary(proofs + attacks, grid=[eps]) if m["kind"] == "certificate"]
+        assert (line["gap"], line["gap_n"], line["attack_n"]) == (found.value, found.n, found.n)
+        assert line["n"] == len(proven) and line["inputs"] == tuple(sorted(proven))
+
+
+def test_inputs_attacked_elsewhere_make_no_gap() -> None:
+    proofs = [row(i) for i in range(10)]
+    attacks = [fallen(i) for i in range(10, 20)] + [row(20, **SURVIVED)]
+    assert gap(proofs, attacks, 0.1).n == 0
+    first = summary(proofs + attacks)[0]
+    assert (first["attack"], first["attack_n"], first["gap"], first["gap_n"]) == (None, 0, None, 0)
+    late = [row(0, eps=0.2, **SURVIVED)]  # attacked at larger eps only
+    assert math.isnan(gap(proofs, late, 0.1).value)
+    assert gap(proofs, [*attacks, row(3, **SURVIVED), fallen(4)], 0.1).n == 2
+
+
+def test_a_mean_radius_is_about_the_inputs_beside_it() -> None:
+    rows = [row(i, run="a") for i in range(4)]
+    rows += [row(i, eps=0.2, radius=0.2, run="b") for i in range(2)]
+    found = {line["eps"]: (line["acr"], line["n"]) for line in summary(rows)}
+    assert found == {0.1: (pytest.approx(0.15), 4), 0.2: (pytest.approx(0.2), 2)}

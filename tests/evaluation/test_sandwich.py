@@ -141,10 +141,18 @@ def test_layers_count_each_kind() -> None:
     rows = [row(0), row(1, **unsure), row(2, **unsure), row(3, **unsure), row(4, **WRONG)]
     rows += [row(0, method="milp"), row(1, method="milp"), row(2, method="milp", **unsure)]
     rows += [row(i, **survived) for i in (0, 1, 2)] + [fallen(3)]
-    (layer,) = check(rows).layers
-    assert (layer.certified, layer.exact, layer.attacked, layer.n) == (1, 2, 3, 5)
-    assert layer.decided == 4
-    assert check(rows[:5]).layers[0].exact is None
+    wide, shared = check(rows).layers
+    assert (wide.certified, wide.exact, wide.attacked, wide.n) == (1, None, 3, 4)  # 0 to 3
+    assert (shared.certified, shared.exact, shared.attacked, shared.n) == (1, 2, 3, 3)  # 0 to 2
+    assert (wide.decided, shared.decided) == (2, 2)
+    (alone,) = check(rows[:5]).layers
+    assert (alone.certified, alone.exact, alone.attacked, alone.n) == (1, None, 4, 5)
+
+
+def test_layers_of_methods_that_share_no_input_are_not_shown() -> None:
+    survived = {"method": "pgd", "verdict": "unknown", "reason": "survived", "radius": 0.0}
+    assert check([row(0), row(1, **survived)]).layers == ()
+    assert [layer.n for layer in check([row(0), row(0, **survived)]).layers] == [1]
 
 
 @pytest.mark.parametrize("lie", [False, True])

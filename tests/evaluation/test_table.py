@@ -12,7 +12,7 @@ from certus.evaluation import table as module
 
 ROWS = [
     row(0, radius=0.1 + 0.2, seconds=1e-9),
-    row(1, eps=None, margin=math.nan, radius=math.inf, model='a "net", 2\nlines'),
+    row(1, eps=None, verdict="", margin=math.nan, radius=math.inf, model='a "net", 2\nlines'),
     fallen(2, prediction=-1, confidence=0.999, model="Netz-ü", evidence='{"counts": [1, 2]}'),
 ]
 

@@ -22,6 +22,8 @@ from certus.report import (
 )
 from certus.report.citations import cited
 from certus.report.gallery import difference, picture
+from certus.report.html import _looks
+from certus.report.plot import overview
 from certus.report.words import DASH, best, percent, seconds
 
 HOSTILE = '<script>alert("$x_1$")</script>&\'|'
@@ -254,3 +256,81 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
 
 def _fail(*_):
     raise OSError(28, "no space left")
+
+
+def test_figures_side_by_side_say_what_they_are_about():
+    """milp on 10 of 40 inputs, attacks on the weaker half and on 8 inputs of the smoothed classifier."""
+    rows, runs = ledger(("standard",), n=40)
+    rows = [r for r in rows if r["method"] != "milp" or r["index"] < 10]
+    rows = [r for r in rows if r["method"] != "pgd" or r["index"] >= 20]
+    smooth = {r["index"]: r for r in rows if r["method"] == "smoothing"}
+    for i in range(8):
+        won = smooth[i]["radius"] < 0.3
+        found = {"verdict": "falsified", "reason": "attacked"} if won else {"reason": "survived"}
+        own = smooth[i] | {"run": "s", "method": "smoothed-pgd", "eps": 0.25, "verdict": "unknown"}
+        rows.append(own | {"radius": 0.0} | found)
+    runs.append(
+        next(r for r in runs if r["method"] == "smoothing") | {"run": "s", "config": "attack X()"}
+    )
+    data = report_data(rows, runs, headline={"l2": 0.25, "linf": 0.05})
+    lines = {(row["method"], row["norm"]): row for row in data.summary}
+    for name, n, shared in (("smoothing", 40, 8), ("crown", 40, 20), ("milp", 10, 0)):
+        line = next(row for (method, _), row in lines.items() if method == name)
+        assert (line["n"], line["attack_n"], line["gap_n"]) == (n, shared, shared)
+        mine = {
+            r["index"]
+            for r in rows
+            if r["method"] == name
+            and (r["radius"] >= 0.25 if name == "smoothing" else r["eps"] == line["eps"])
+            and (r["verdict"] in ("", "verified"))
+        }
+        attack = [
+            r
+            for r in rows
+            if r["method"].endswith("pgd")
+            and r["eps"] == line["eps"]
+            and r["method"].startswith("smooth") == (name == "smoothing")
+        ]
+        left = {r["index"] for r in attack if r["verdict"] == "unknown" and r["prediction"] >= 0}
+        both = {r["index"] for r in attack}
+        if shared:
+            assert line["gap"] == pytest.approx(len(left) / shared - len(mine & both) / shared)
+            assert f"{percent(line['gap'])} of {shared}" in render(data)
+            assert f"{percent(line['attack'])} of {shared} |" in markdown(data)
+        else:
+            assert line["gap"] is None and line["attack"] is None
+    page = render(data)
+    assert "Inputs: ibp 40, crown 40, milp 10, pgd 20. Compare curves of the same" in page
+    assert [item.n for item in data.sandwich] == [20] * 3, "milp shares no input with the attacks"
+    curve_of = next(c for c in data.curves if c.method == "smoothed-pgd")
+    right = [r["prediction"] == r["label"] for r in rows if r["method"] == "smoothed-pgd"]
+    assert curve_of.start == sum(right) / 8 and curve_of.n == (8,)
+
+
+def test_marks_of_the_overview_are_about_one_set_of_inputs(data):
+    row = next(r for r in data.summary if r["method"] == "crown")
+    looks = _looks(data)
+    drawn = [
+        overview([row | changes], looks, "o")
+        for changes in ({}, {"attack": None}, {"attack_n": 3}, {"n": 41, "attack_n": 41})
+    ]
+    assert drawn[0] != drawn[1] == drawn[2], "an attack on 3 of 40 inputs is no mark beside all"
+    assert ">40<" in drawn[0] and ">41<" in drawn[3]
+
+
+def test_the_clean_accuracy_is_that_of_the_most_inputs(data):
+    few = [dict(r, method="milp", n=3, clean=0.1) for r in data.summary[:1]]
+    assert dataclasses.replace(data, summary=few + list(data.summary)).clean(
+        "standard", "linf"
+    ) == (1.0, 40)
+
+
+def test_only_methods_on_the_same_inputs_compete():
+    line = {"median_seconds": 1.0, "n": 2, "data": "digits"}
+    rows = [
+        line | {"certified": 1.0, "inputs": (8, 9)},  # easy inputs that the others never saw
+        line | {"certified": 0.5, "inputs": (0, 1)},
+        line | {"certified": 0.6, "inputs": (0, 1)},
+        line | {"certified": 0.9, "inputs": (0, 1), "data": "letters"},
+    ]
+    assert best(rows) is rows[2]

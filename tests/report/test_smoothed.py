@@ -16,8 +16,8 @@ def run(key: str, radii: list[float], **changes: object) -> list[dict]:
     """Rows of one run with transcripts of 1,000 samples (none for a radius of 0)."""
     rows = []
     for index, radius in enumerate(radii):
-        own = claim(radius=radius, **changes) | {"index": index, "run": key, "model": "net"}
-        rows.append(own if radius else own | {"verdict": "unknown", "prediction": -1})
+        own = claim(index, radius=radius, **changes) | {"run": key, "model": "net"}
+        rows.append(own if radius else own | {"prediction": -1})
     return rows
 
 
@@ -69,7 +69,7 @@ def test_runs_that_differ_in_little_are_told_apart() -> None:
     ],
 )
 def test_the_radii_of_a_table(end: float, norm: str, radii: tuple) -> None:
-    row = claim(radius=end) | {"norm": norm, "verdict": "verified"}
+    row = claim(radius=end) | {"norm": norm}
     assert groups([row])[0].radii == pytest.approx(radii)
 
 
@@ -103,7 +103,7 @@ def test_a_mixture_keeps_the_other_sections() -> None:
 
 
 def test_a_row_that_claims_more_than_its_counts_is_withdrawn_and_named() -> None:
-    lie = claim(radius=3.0) | {"index": 7, "run": "a", "model": "net"}
+    lie = claim(7, radius=3.0) | {"run": "a", "model": "net"}
     data = report_data([*A, lie])
     assert "claim more than the counts in their transcripts prove: 1." in data.notes[0]
     assert "input 7 of net: it claims 3, its counts prove 1.0" in data.notes[0]
@@ -145,3 +145,21 @@ def test_what_a_log_says_of_itself_is_shown() -> None:
     assert "alpha is stated as 0.001, but its radii do not fit it" in stated[0]
     assert "(they fit 0.01)" in stated[0]
     assert report_data(log(alpha=0.001, from_alpha=0.01)).notes == ()
+
+
+def test_the_best_run_is_found_on_the_inputs_that_all_share() -> None:
+    """Over its own 3 inputs the second run certifies more, over the 2 that both have the first does."""
+    first = run("a", [0.9, 0.9, 0.0, 0.0])
+    second = [*run("b", [0.9, 0.0]), claim(8, radius=0.9) | {"run": "b", "model": "net"}]
+    found = groups(first + second)[0]
+    shares = [e.figures.certified[found.middle].value for e in found.entries]
+    assert shares[0] < shares[1] and found.best is found.entries[0]
+    apart = [claim(i, radius=0.9) | {"run": "c", "model": "net"} for i in (20, 21, 22)]
+    found = groups(first + apart)[0]
+    assert found.best is found.entries[0], "runs that share no input do not compete"
+
+
+def test_a_tiny_alpha_is_no_proof_on_the_page() -> None:
+    tiny = run("a", [1e-3], alpha=1e-20, confidence=1 - 2**-53)
+    page = render(report_data(tiny))
+    assert "holds with confidence 1 - 1.1e-16" in page and ">proof" not in page

@@ -116,13 +116,18 @@ def _story(rows: list[dict[str, Any]]) -> None:
 
     from certus.evaluation import summary
 
-    table = Table(title="certified accuracy (and accuracy under attack)", title_justify="left")
+    table = Table(
+        title="certified accuracy (and accuracy under attack, of how many inputs)",
+        title_justify="left",
+    )
     for heading in ("model", "threat", "method", "clean", "certified", "attacked", "inputs"):
         table.add_column(heading)
     for line in summary(rows, grid=[0.1, 0.5]):
         at = {"linf": 0.1, "l2": 0.5}[line["norm"]]
         if line["kind"] == "certificate" and canonical(line["eps"]) == at:
-            attacked = "" if line["attack"] is None else f"{line['attack']:.1%}"
+            attacked = (
+                "" if line["attack"] is None else f"{line['attack']:.1%} of {line['attack_n']}"
+            )
             table.add_row(
                 *(line["model"], f"{line['norm']}:{at:g}", line["method"]),
                 *(f"{line['clean']:.1%}", f"{line['certified']:.1%}", attacked, str(line["n"])),

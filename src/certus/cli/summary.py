@@ -5,6 +5,7 @@ from typing import Any
 
 from certus.certifiers import Certifier, SmoothingCertifier
 from certus.cli.progress import output
+from certus.evaluation import confidence_of
 from certus.evaluation.metrics import (
     Figure,
     average_certified_radius,
@@ -31,7 +32,8 @@ def summarise(rows: Records, method: Any, threat: NormBall, asked: bool) -> None
         average = average_certified_radius(rows).value
         parts.append(f"average certified radius {average:.4g} ({_kind(rows)})")
     if not smoothed(rows[0]):
-        parts.append(f"counterexamples {sum(row['verdict'] == 'falsified' for row in rows)}")
+        fallen = [r for r in rows if r["verdict"] == "falsified" or r["reason"] == "misclassified"]
+        parts.append(f"counterexamples {len(fallen)}")
     parts.append(f"{seconds / n * 1000:.3g} ms per input")
     lines = [f"{title} by {who} on {n} inputs: {', '.join(parts)}"]
     if radii:
@@ -70,7 +72,7 @@ def _accuracy(rows: Records) -> str:
     if not smoothed(rows[0]):
         return f"clean {figure:.2%}"
     text = f"smoothed accuracy {figure:.2%}"
-    if min(row["confidence"] for row in rows) == 1:  # which class all copies vote for is known
+    if min(map(confidence_of, rows)) == 1:  # which class all copies vote for is known
         return text
     return f"{text}, abstained {sum(row['prediction'] < 0 for row in rows) / len(rows):.2%}"
 
@@ -83,7 +85,7 @@ def _share(rows: Records, eps: float) -> str:
 
 
 def _kind(rows: Records) -> str:
-    confidence = min(row["confidence"] for row in rows)
+    confidence = min(map(confidence_of, rows))
     if confidence == 1:
         return "proof"
     text = f"{confidence:g}"

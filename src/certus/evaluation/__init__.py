@@ -3,6 +3,9 @@
 from certus.evaluation.alpha import at_alpha as at_alpha
 from certus.evaluation.alpha import fitting as fitting
 from certus.evaluation.attack_runner import AttackRunner as AttackRunner
+from certus.evaluation.claim import alpha_of as alpha_of
+from certus.evaluation.claim import confidence_of as confidence_of
+from certus.evaluation.claim import settled as settled
 from certus.evaluation.cluster import Cluster as Cluster
 from certus.evaluation.cohen import LogSettings as LogSettings
 from certus.evaluation.cohen import ends_early as ends_early
@@ -17,6 +20,7 @@ from certus.evaluation.metrics import attack_curve as attack_curve
 from certus.evaluation.metrics import average_certified_radius as average_certified_radius
 from certus.evaluation.metrics import clean_accuracy as clean_accuracy
 from certus.evaluation.metrics import curve as curve
+from certus.evaluation.metrics import gap as gap
 from certus.evaluation.outdated import outdated as outdated
 from certus.evaluation.pool import InProcess as InProcess
 from certus.evaluation.pool import Pool as Pool

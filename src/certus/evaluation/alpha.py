@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from certus.core import ArgumentError
 from certus.core.results import statistical
 from certus.core.validate import count, probability
+from certus.evaluation.claim import alpha_of
 from certus.evaluation.metrics import group
 from certus.evaluation.spelling import noise_of, rule_of
-from certus.evaluation.transcript import evidence_of
+from certus.evaluation.transcript import evidence_of, tally
 from certus.smoothing.noise import Noise
 from certus.smoothing.rules import Fixed
 from certus.smoothing.statistics import lower_bound
@@ -65,12 +67,13 @@ def at_alpha(rows: Sequence[Row], alpha: float) -> list[Row]:
     """The same samples as certificates at another alpha: radii, predictions and abstentions found anew.
 
     For rows of the rule `Fixed`, in the norm of their noise. Counts come from the rows' evidence, or, for
-    logs that hold none, from their radii (`implied_counts`, to the digits that were printed); where such
-    a log abstains its count is not known, and it stays an abstention. What makes one alpha the claim
-    must not be these samples. Raises ArgumentError for other rows.
+    logs that hold none, from their radii (`implied_counts`, to the digits that were printed) at the larger
+    of the alphas that row and evidence state; where such a log abstains its count is not known, and it
+    stays an abstention. What makes one alpha the claim must not be these samples. Raises ArgumentError
+    for other rows, and for counts that are damaged.
     """
     probability(alpha, "alpha")
-    records = [evidence_of(row) for row in rows]
+    records = [_whole(evidence_of(row)) | {"alpha": alpha_of(row)} for row in rows]
     found: list[Row] = [{}] * len(rows)
     for same in group(({"at": i, **r} for i, r in enumerate(records)), _setting).values():
         for record, radius in zip(same, _radii(same, alpha), strict=True):
@@ -96,11 +99,21 @@ def sampled(row: Row, record: Row, chosen: int, radius: float) -> Row:
     hit = settled and chosen == row["label"]
     return row | {
         "prediction": chosen if settled else -1,
-        "verdict": "verified" if hit else "unknown",
+        "verdict": "",
         "reason": "" if hit else "wrong_class" if settled else "abstained",
         "radius": radius if hit else 0.0,
         "evidence": json.dumps({"class": chosen} | record | {"radius": radius if settled else 0.0}),
     }
+
+
+def _whole(record: Row) -> Row:
+    """The record, if it says all that a conversion needs; ArgumentError otherwise."""
+    missing = [name for name in ("noise", "rule", "n", "alpha", "class") if name not in record]
+    if missing or not ("counts" in record or "radius" in record):
+        raise ArgumentError(
+            f"only rows with a transcript can be converted to another alpha; one lacks {missing or 'counts'}"
+        )
+    return record
 
 
 def _setting(record: Row) -> tuple[Any, ...]:
@@ -116,16 +129,28 @@ def _radii(same: Sequence[Row], alpha: float) -> np.ndarray:
             "only rows of smoothing with the rule Fixed and a known noise can be converted to another alpha"
             f", not {same[0].get('rule', 'an unknown rule')} with {same[0].get('noise', 'unknown noise')}"
         )
+    if same[0]["n"] != rule.n:
+        raise ArgumentError(
+            f"a transcript states {str(same[0]['n'])[:40]} samples, its rule takes {rule.n}"
+        )
     if "counts" in same[0]:
-        try:
-            hits = np.array([record["counts"][record["class"]] for record in same])
-        except (LookupError, TypeError):
-            raise ArgumentError("the counts of some transcripts are damaged") from None
+        hits = np.array([_hits(record) for record in same])
     else:
         printed = np.array([record["radius"] for record in same])
         known = implied_counts(np.where(printed > 0, printed, 1.0), noise, rule.n, same[0]["alpha"])
         hits = np.where(printed > 0, known, 0)
     return _radius(hits, noise, rule.n, alpha)
+
+
+def _hits(record: Row) -> int:
+    """How many samples the class of a transcript got, of counts that add up."""
+    try:
+        counts, chosen = tally(record["counts"], record["n"]), index(record["class"])
+        if not 0 <= chosen < len(counts):
+            raise ValueError("its class is not among the counted ones")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ArgumentError(f"the counts of some transcripts are damaged: {error}") from None
+    return int(counts[chosen])
 
 
 def _radius(hits: np.ndarray, noise: Noise, n: int, alpha: float) -> np.ndarray:

@@ -17,8 +17,9 @@ from certus.core import ArgumentError, FileError
 from certus.core.results import statistical
 from certus.core.validate import count, positive, probability
 from certus.evaluation.alpha import fitting, sampled
+from certus.evaluation.claim import alpha_of, settled
 from certus.evaluation.ledger import COLUMNS
-from certus.evaluation.metrics import canonical, correct, smoothed
+from certus.evaluation.metrics import correct, smoothed
 from certus.evaluation.spelling import noise_of
 from certus.evaluation.transcript import evidence_of
 from certus.smoothing.noise import Gaussian, Noise
@@ -104,7 +105,7 @@ def read_log(path: Path, settings: LogSettings) -> list[Row]:
         claim = {"method": f"smoothing sigma={own:g}", "confidence": statistical(record["alpha"])}
         told = record | {"log": path.stem}
         rows.append(sampled(common | line | claim, told, line["prediction"], line["radius"]))
-    return [{name: row[name] for name in COLUMNS} for row in rows]
+    return [settled({name: row[name] for name in COLUMNS}) for row in rows]
 
 
 def write_log(rows: Sequence[Row], path: Path) -> None:
@@ -124,7 +125,7 @@ def write_log(rows: Sequence[Row], path: Path) -> None:
     if not all("fits" in record for record in records):
         header.append(TRANSCRIPT)
         for line, row, record in zip(lines, rows, records, strict=True):
-            line.append(json.dumps({"alpha": canonical(1.0 - row["confidence"])} | record))
+            line.append(json.dumps(record | {"alpha": alpha_of(row)}))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(header)

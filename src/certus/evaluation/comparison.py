@@ -1,18 +1,22 @@
 """The table of a comparison: one line for each model, method and eps."""
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from certus.evaluation.claim import weakest
 from certus.evaluation.metrics import (
     Figure,
     Row,
     attack_curve,
     average_certified_radius,
     canonical,
+    certifies,
     clean_accuracy,
     curve,
+    gap,
     group,
     smoothed,
 )
@@ -24,16 +28,18 @@ def summary(rows: Sequence[Row], runs: Runs = (), grid: Iterable[float] = ()) ->
     """One dict for each model x data x method x norm x eps, in order of first appearance.
 
     Keys: model, data, method, kind ("certificate" or "attack"), norm, eps, clean, certified, low,
-    high, attack, acr, abstained, median_seconds, train_seconds, confidence, n, config. clean,
-    certified, attack and abstained are fractions of n inputs; low and high are the 95% interval of
+    high, attack, attack_n, gap, gap_n, acr, abstained, median_seconds, train_seconds, confidence, n,
+    inputs, config. All figures but four are about the n inputs whose positions `inputs` lists: clean,
+    certified and abstained are fractions of them, acr is their mean; low and high are the 95% interval of
     certified, or of attack where kind is "attack"; clean of smoothing is the accuracy of the smoothed
     classifier, where an abstention is a mistake. A value that does not apply is None. `attack` is
-    the accuracy under all attacks on the same classifier, from the attack_n inputs that were
-    attacked. A method that gives a radius by itself has a line for every eps of `grid`, by default
-    for those that other methods were run at on the same model, data and norm, or 0 where there are
-    none.
+    the accuracy under all attacks on the same classifier, of those attack_n among them that were
+    attacked at eps or less, and `gap` what it exceeds the certified accuracy of the same gap_n inputs
+    by; None of 0 where there are none. confidence is the smallest of the rows and their transcripts. A
+    method that gives a radius by itself has a line for every eps of `grid`, by default for those that
+    other methods were run at on the same model, data and norm, or 0 where there are none.
     """
-    known = {run["run"]: run for run in runs}
+    known, rows = {run["run"]: run for run in runs}, weakest(rows)
     groups = group(rows, lambda row: _key(row, known))
     attacks = group(
         (row for part in groups.values() if is_attack(part, known) for row in part),
@@ -58,7 +64,7 @@ def is_attack(rows: Sequence[Row], runs: dict[str, dict[str, Any]]) -> bool:
     if config:
         return config.startswith("attack ")
     reasons = {row["reason"] for row in rows}
-    return "survived" in reasons and all(row["verdict"] != "verified" for row in rows)
+    return "survived" in reasons and not any(map(certifies, rows))
 
 
 def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]) -> Row:
@@ -68,11 +74,13 @@ def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]
     asked = {row["index"] for row in here}  # the sandwich is about the same inputs on both sides
     attack = _attacked([row for row in attacks if row["index"] in asked], eps)
     certified: Figure | None = None
+    difference = Figure(math.nan, 0)
     attacking = is_attack(part, known)
     if attacking:
         attack = own = _point(attack_curve(part, [eps]))
     else:
         own = certified = _point(curve(part, [eps]))
+        difference = gap([row for row in part if row["index"] in asked], attacks, eps)
     return {
         **{key: part[0][key] for key in ("model", "data", "method", "norm")},
         "kind": "attack" if attacking else "certificate",
@@ -83,12 +91,17 @@ def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]
         "high": own.high,
         "attack": attack.value if attack else None,
         "attack_n": attack.n if attack else 0,
-        "acr": None if attacking else average_certified_radius(part).value,
+        "gap": difference.value if difference.n else None,
+        "gap_n": difference.n,
+        "acr": None
+        if attacking
+        else average_certified_radius([row for row in part if row["index"] in asked]).value,
         "abstained": sum(row["prediction"] < 0 for row in here) / len(here),
         "median_seconds": statistics.median(row["seconds"] for row in here),
         "train_seconds": _train_seconds(run),
         "confidence": min(row["confidence"] for row in here),
         "n": figure.n,
+        "inputs": tuple(sorted(asked)),
         "config": run.get("config", ""),
     }
 

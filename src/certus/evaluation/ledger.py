@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from certus.core import ArgumentError, FileError
+from certus.evaluation.claim import settled
 
 APPLICATION = 0x43455254  # "CERT", the mark by which SQLite files of Certus are known
-SCHEMA = 2
-READS = (1, SCHEMA)
-"""Schema 1 lacks the column `evidence`; such a file gets it with the first thing that is written to it."""
+SCHEMA = 3
+READS = (1, 2, SCHEMA)
+"""Schema 1 lacks the column `evidence`, schemas 1 and 2 hold the verdict at eps 0 in rows without eps.
+
+Such files are read as what they mean, and become schema 3 with the first thing that is written to them.
+"""
 
 COLUMNS: dict[str, type] = {
     "run": str,
@@ -32,6 +36,9 @@ COLUMNS: dict[str, type] = {
     "evidence": str,
 }
 """Columns of a row; `eps` may be None, the other numbers may be NaN but are never missing.
+
+verdict is about the threat of size eps. A row without eps is about no threat: its verdict is "", and its
+radius is what it claims (0: nothing).
 
 evidence is JSON text: all that a statistical certificate rests on (`evaluation.transcript`), "" where
 there is none.
@@ -57,6 +64,13 @@ RUN_COLUMNS: dict[str, type] = {
 """Columns of a run; `eps` may be None; clip, versions and card are JSON text."""
 
 VERDICTS = ("verified", "falsified", "unknown")
+
+_MEANING = {
+    "verdict": "CASE WHEN rows.eps IS NULL THEN '' ELSE rows.verdict END",
+    "radius": "CASE WHEN rows.eps IS NULL AND rows.verdict NOT IN ('', 'verified') THEN 0.0 "
+    "ELSE rows.radius END",
+}
+"""What columns of a file of any schema mean."""
 
 _SQL = {str: "TEXT NOT NULL", int: "INTEGER NOT NULL", float: "REAL"}
 
@@ -98,7 +112,7 @@ class Ledger:
 
     def add_run(self, run: Mapping[str, Any]) -> None:
         """Store what was run (the columns of RUN_COLUMNS); a known key keeps its first entry."""
-        values = _values(run, RUN_COLUMNS)
+        values = _values(_complete(run, RUN_COLUMNS), RUN_COLUMNS)
         marks = ", ".join("?" * len(values))
         with self._transaction():
             self._upgrade()
@@ -109,9 +123,10 @@ class Ledger:
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store a block of rows (the columns of COLUMNS) in one transaction: all of them or none.
 
-        A row of the same run and index is replaced. The run must have been added before.
+        A row of the same run and index is replaced. The run must have been added before. Rows are
+        `claim.settled`: FileError for one that contradicts itself.
         """
-        values = [_values(row, COLUMNS) for row in rows]
+        values = [_values(self._settled(_complete(row, COLUMNS)), COLUMNS) for row in rows]
         marks = ", ".join("?" * len(COLUMNS))
         with self._transaction():
             self._upgrade()
@@ -131,16 +146,15 @@ class Ledger:
             raise ArgumentError(
                 f"rows have no column {unknown[0]!r} (they have: {', '.join(COLUMNS)})"
             )
-        where = " AND ".join(f"rows.{_sql_name(name)} = ?" for name in wanted) or "1"
+        where = " AND ".join(f"{_meaning(name)} = ?" for name in wanted) or "1"
         with self._speaking():
-            absent = {"evidence"} if self._pragma("user_version") == 1 else set()
-            names = ", ".join("''" if n in absent else f"rows.{_sql_name(n)}" for n in COLUMNS)
+            names = self._columns()
             query = (
                 f"SELECT {names} FROM rows JOIN runs USING (run) WHERE {where} "
                 "ORDER BY runs.rowid, rows.idx"
             )
             found = self._db.execute(query, tuple(wanted.values())).fetchall()
-        return [self._typed(values, COLUMNS) for values in found]
+        return [self._settled(self._typed(values, COLUMNS)) for values in found]
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run, first added first."""
@@ -171,23 +185,35 @@ class Ledger:
 
     def _create(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
-        verdicts = ", ".join(f"'{verdict}'" for verdict in VERDICTS)
         with self._transaction():
             self._db.execute(
                 f"CREATE TABLE IF NOT EXISTS runs ({_declare(RUN_COLUMNS)}, PRIMARY KEY (run))"
             )
-            self._db.execute(
-                f"CREATE TABLE IF NOT EXISTS rows ({_declare(COLUMNS)}, PRIMARY KEY (run, idx), "
-                f"FOREIGN KEY (run) REFERENCES runs (run), CHECK (verdict IN ({verdicts})))"
-            )
+            self._create_rows("rows")
             self._db.execute(f"PRAGMA application_id = {APPLICATION}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA}")
 
+    def _create_rows(self, name: str) -> None:
+        verdicts = ", ".join(f"'{verdict}'" for verdict in VERDICTS)
+        self._db.execute(
+            f"CREATE TABLE IF NOT EXISTS {name} ({_declare(COLUMNS)}, PRIMARY KEY (run, idx), "
+            "FOREIGN KEY (run) REFERENCES runs (run), "
+            f"CHECK (CASE WHEN eps IS NULL THEN verdict = '' ELSE verdict IN ({verdicts}) END))"
+        )
+
     def _upgrade(self) -> None:
-        """Give a file of schema 1 the column that it lacks, within the transaction that writes to it."""
-        if self._pragma("user_version") == 1:
-            self._db.execute("ALTER TABLE rows ADD COLUMN evidence TEXT NOT NULL DEFAULT ''")
+        """Write the rows of an older file anew, within the transaction that writes to it."""
+        if self._pragma("user_version") < SCHEMA:
+            self._create_rows("upgraded")
+            self._db.execute(f"INSERT INTO upgraded SELECT {self._columns()} FROM rows")
+            self._db.execute("DROP TABLE rows")
+            self._db.execute("ALTER TABLE upgraded RENAME TO rows")
             self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def _columns(self) -> str:
+        """The columns of a row in SQL, whatever the schema of the file."""
+        absent = {"evidence"} if self._pragma("user_version") == 1 else set()
+        return ", ".join("''" if name in absent else _meaning(name) for name in COLUMNS)
 
     def _pragma(self, name: str) -> Any:
         found = self._db.execute(f"PRAGMA {name}").fetchone()
@@ -213,6 +239,12 @@ class Ledger:
         except sqlite3.Error as error:
             raise FileError(f"{self.path}: {_advice(error)}") from error
 
+    def _settled(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return settled(row)
+        except (ArgumentError, FileError) as error:
+            raise FileError(f"{self.path}: {error}") from None
+
     def _typed(self, values: Sequence[Any], columns: dict[str, type]) -> dict[str, Any]:
         try:
             return {
@@ -232,10 +264,14 @@ def _restore(name: str, kind: type, value: Any) -> Any:
     return kind(value)
 
 
-def _values(record: Mapping[str, Any], columns: dict[str, type]) -> tuple[Any, ...]:
+def _complete(record: Mapping[str, Any], columns: dict[str, type]) -> dict[str, Any]:
     if set(record) != set(columns):
         odd = sorted(set(record) ^ set(columns))
         raise ArgumentError(f"a ledger entry has the columns {', '.join(columns)}; wrong: {odd}")
+    return dict(record)
+
+
+def _values(record: Mapping[str, Any], columns: dict[str, type]) -> tuple[Any, ...]:
     return tuple(record[name] for name in columns)
 
 
@@ -246,6 +282,10 @@ def _declare(columns: dict[str, type]) -> str:
 def _sql_name(name: str) -> str:
     """`index` is a word of SQL."""
     return "idx" if name == "index" else name
+
+
+def _meaning(name: str) -> str:
+    return _MEANING.get(name, f"rows.{_sql_name(name)}")
 
 
 def _advice(error: sqlite3.Error) -> str:

@@ -1,10 +1,11 @@
 """Figures from evaluation rows: pure functions, and every figure carries its n.
 
 A row is a plain dict with the columns of `certus.evaluation.ledger.COLUMNS`. An input is certified
-at eps where the prediction is the label, the verdict is "verified" and the certificate reaches eps;
-an abstention is never correct. Certificates of one deterministic method may be combined, because
-balls are nested; a statistical method spends its alpha once for each run, so its runs are never
-combined. The table of a whole comparison is `certus.evaluation.summary` (comparison.py).
+at eps where the prediction is the label and the certificate reaches eps: its radius where the row has
+no threat of its own, else the eps that its verdict "verified" is about; an abstention is never
+correct. Certificates of one deterministic method may be combined, because balls are nested; a
+statistical method spends its alpha once for each run, so its runs are never combined. The table of a
+whole comparison is `certus.evaluation.summary` (comparison.py).
 """
 
 import math
@@ -59,22 +60,31 @@ def correct(row: Row) -> bool:
     return row["prediction"] == row["label"] and row["prediction"] >= 0
 
 
+def certifies(row: Mapping[str, Any]) -> bool:
+    """Whether the row claims a certificate: that it is verified or, without a threat of its own, a radius.
+
+    A NaN radius is a claim, too, of which it is not known how far it reaches.
+    """
+    if row["eps"] is None:  # rows of old hold the verdict at eps 0
+        return row["verdict"] in ("", "verified") and not row["radius"] <= 0
+    return bool(row["verdict"] == "verified")
+
+
 def reach(row: Row) -> float:
     """The largest eps that this row certifies; -1 where it certifies nothing.
 
     A row of a method that decides one threat reaches at least that threat's eps; a NaN radius adds
     nothing to it.
     """
-    if row["verdict"] != "verified" or not correct(row):
+    if not certifies(row) or not correct(row):
         return -1.0
     known = [-1.0] if row["eps"] is None else [canonical(row["eps"])]
-    radius = row["radius"]
-    return max([*known, radius] if radius is not None and not math.isnan(radius) else known)
+    return max([*known, row["radius"]] if not math.isnan(row["radius"]) else known)
 
 
 def smoothed(row: Mapping[str, Any]) -> bool:
     """Whether the row is about the smoothed classifier ("smoothing", "smoothed-pgd", ...)."""
-    return str(row["method"]).startswith("smooth")
+    return str(row["method"]).strip().casefold().startswith("smooth")
 
 
 def curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
@@ -146,6 +156,33 @@ def average_certified_radius(rows: Sequence[Row]) -> Figure:
     best = _best(rows)
     total = math.fsum(max(value, 0.0) for value in best.values())
     return Figure(total / len(best) if best else math.nan, len(best))
+
+
+def asked_at(rows: Sequence[Row], eps: float, *, attack: bool = False) -> set[int]:
+    """The inputs that a figure of these rows at eps is about.
+
+    Of certificates those evaluated at the smallest level >= eps, of attacks at the largest level <= eps
+    (at the last level, or the first, where there is none), as in `curve` and `attack_curve`.
+    """
+    levels = _asked(rows)
+    return levels[_level(levels, canonical(eps), above=not attack)] if rows else set()
+
+
+def gap(certificates: Sequence[Row], attacks: Sequence[Row], eps: float) -> Figure:
+    """Accuracy under attack minus certified accuracy at eps, over the inputs that both were run on.
+
+    Rows of one certificate and of attacks on the same classifier. NaN of 0 inputs where they share none,
+    or where nothing was attacked at eps or less. Raises what `curve` and `attack_curve` raise.
+    """
+    eps = canonical(eps)
+    if not any(canonical(row["eps"]) <= eps for row in attacks if row["eps"] is not None):
+        return Figure(math.nan, 0)
+    shared = asked_at(certificates, eps) & asked_at(attacks, eps, attack=True)
+    if not shared:
+        return Figure(math.nan, 0)
+    proven = curve([row for row in certificates if row["index"] in shared], [eps])
+    left = attack_curve([row for row in attacks if row["index"] in shared], [eps])
+    return Figure(left.accuracy[0] - proven.accuracy[0], len(shared))
 
 
 def group(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:

@@ -9,7 +9,18 @@ from typing import Any
 from scipy.special import betainc
 
 from certus.core import ContradictionError
-from certus.evaluation.metrics import Row, canonical, correct, group, reach, smoothed
+from certus.evaluation.claim import weakest
+from certus.evaluation.comparison import is_attack
+from certus.evaluation.metrics import (
+    Row,
+    asked_at,
+    canonical,
+    certifies,
+    correct,
+    group,
+    reach,
+    smoothed,
+)
 
 EXACT = ("milp", "exact", "bab")
 IMPROBABLE = 1e-6
@@ -19,10 +30,11 @@ IMPROBABLE = 1e-6
 class Layer:
     """How many of n inputs are certified, exactly decided and still standing at one eps.
 
-    certified counts inputs with a certificate of an incomplete method, exact those with any
-    certificate (None where no exact method ran), attacked those that are correct and that nothing
-    falsified: certified <= exact <= attacked. decided counts inputs whose answer is settled either
-    way.
+    The inputs are those that incomplete methods, exact ones and attacks were all run on, as far as there
+    are any of each. certified counts inputs with a certificate of an incomplete method, exact those with
+    any certificate (None where exact methods are left out), attacked those that are correct and that
+    nothing falsified: certified <= exact <= attacked. decided counts inputs whose answer is settled
+    either way.
     """
 
     model: str
@@ -69,16 +81,18 @@ def check(rows: Sequence[Row], runs: Sequence[dict[str, Any]] = ()) -> Sandwich:
     A proof (confidence 1, certified to r) and a counterexample at eps <= r in the same norm
     contradict; a clean input that is misclassified is a counterexample at eps 0. Methods whose
     names begin with "smooth" speak of the smoothed classifier and are compared with each other
-    only. Statistical claims raise only where the number of contradictions has probability < 1e-6
-    under the stated confidence. With `runs`, rows are compared only where model, data and clip are
-    known to fit together; without, models are told apart by name. Raises ContradictionError naming
-    model, input, methods and numbers.
+    only. Confidences are the smaller of row and transcript. Statistical claims raise only where the
+    number of contradictions has probability < 1e-6 under the stated confidence. Where exact methods
+    ran on fewer inputs than others, a layer without them, about more inputs, comes before the one with
+    them. With `runs`, rows are compared only where model, data and clip are known to fit together;
+    without, models are told apart by name. Raises ContradictionError naming model, input, methods
+    and numbers.
     """
-    known = {run["run"]: run for run in runs}
+    known, rows = {run["run"]: run for run in runs}, weakest(rows)
     falls = group(filter(_falsified, rows), lambda row: _input(row, known))
     pairs: list[tuple[Row, list[Row]]] = []
     for row in rows:
-        if row["verdict"] == "verified" and not correct(row):
+        if certifies(row) and not correct(row):
             raise ContradictionError(_contradiction(row, row))
         if reach(row) >= 0:
             against = [f for f in falls.get(_input(row, known), []) if _comparable(row, f, known)]
@@ -149,26 +163,50 @@ def _layers(rows: Sequence[Row], known: dict[str, Any]) -> tuple[Layer, ...]:
     found = []
     proofs = [row for row in rows if row["confidence"] >= 1 and not smoothed(row)]
     for part in group(proofs, lambda row: (*_classifier(row, known), _clip(row, known))).values():
+        kinds = _kinds(part, known)
         for eps in sorted({canonical(row["eps"]) for row in part if row["eps"] is not None}):
-            found.append(_layer(part, eps))
+            found += _layers_at(part, kinds, eps)
     return tuple(found)
 
 
-def _layer(part: list[Row], eps: float) -> Layer:
-    """Of all inputs with a row: a missing row certifies nothing and falsifies nothing."""
-    everything = {row["index"] for row in part}
-    proven = [row for row in part if reach(row) >= eps]
+def _kinds(part: list[Row], known: dict[str, Any]) -> dict[str, list[Row]]:
+    """The rows of one classifier by what they are: of attacks, of exact or of incomplete methods."""
+    found: dict[str, list[Row]] = {}
+    for own in group(part, lambda row: (row["method"], row["run"])).values():
+        exact = own[0]["method"] in EXACT
+        attack = is_attack([row for row in part if row["method"] == own[0]["method"]], known)
+        kind = "exact" if exact else "attacked" if attack else "certified"
+        found.setdefault(kind, []).extend(own)
+    return found
+
+
+def _layers_at(part: list[Row], kinds: dict[str, list[Row]], eps: float) -> list[Layer]:
+    """The layer of the inputs that every kind was run on; before it that without exact methods, if larger."""
+    asked = {kind: asked_at(rows, eps, attack=kind == "attacked") for kind, rows in kinds.items()}
+    others = [inputs for kind, inputs in asked.items() if kind != "exact"]
+    wide = set.intersection(*others) if others else set()
+    shared = set.intersection(*asked.values())
+    found = []
+    if "exact" in kinds and len(wide) > len(shared):
+        without = [row for row in part if row["method"] not in EXACT]
+        found.append(_layer(without, eps, wide))
+    return [*found, _layer(part, eps, shared)] if shared else found
+
+
+def _layer(part: list[Row], eps: float, inputs: set[int]) -> Layer:
+    here = [row for row in part if row["index"] in inputs]
+    proven = [row for row in here if reach(row) >= eps]
     certified = {row["index"] for row in proven if row["method"] not in EXACT}
     exact = {row["index"] for row in proven}
-    fallen = {row["index"] for row in part if _falsified(row) and _level(row) <= eps}
+    fallen = {row["index"] for row in here if _falsified(row) and _level(row) <= eps}
     first = part[0]
     return Layer(
         **{key: first[key] for key in ("model", "data", "norm")},
         eps=eps,
-        n=len(everything),
+        n=len(inputs),
         certified=len(certified),
         exact=len(exact) if any(row["method"] in EXACT for row in part) else None,
-        attacked=len(everything - fallen),
+        attacked=len(inputs - fallen),
         decided=len(exact | fallen),
     )
 

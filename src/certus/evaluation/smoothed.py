@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from certus.core import ArgumentError
+from certus.core.results import statistical
 from certus.core.validate import probability
+from certus.evaluation.claim import alpha_of
 from certus.evaluation.metrics import (
     Figure,
     average_certified_radius,
@@ -26,10 +28,11 @@ class Smoothing:
     """Figures from n certificates of one run.
 
     radii [R]; certified [R]: share certified at each, with its 95% interval. alpha: chance of each single
-    certificate to be wrong, 0 for proofs; independent: whether inputs were known not to share draws.
-    true [R]: how many of these n inputs have what is claimed, at least; population [R]: the share of the
-    population that has it, at least. Both account for alpha, and each holds with confidence `level` at
-    its radius by itself. samples and median_samples are NaN where they were not kept.
+    certificate to be wrong, the larger of what rows and transcripts state, 0 for proofs; independent:
+    whether inputs were known not to share draws. true [R]: how many of these n inputs have what is
+    claimed, at least; population [R]: the share of the population that has it, at least. Both account for
+    alpha, and each holds with confidence `level` at its radius by itself. samples and median_samples are
+    NaN where they were not kept.
     """
 
     n: int
@@ -45,6 +48,11 @@ class Smoothing:
     samples: float
     median_samples: float
     median_seconds: float
+
+    @property
+    def confidence(self) -> float:
+        """Of each single certificate: below 1, however small alpha is, but for proofs."""
+        return statistical(self.alpha) if self.alpha else 1.0
 
 
 def certificates(rows: Sequence[Row]) -> list[Row]:
@@ -62,7 +70,7 @@ def figures(rows: Sequence[Row], radii: Sequence[float], level: float = 0.95) ->
         raise ArgumentError("figures of smoothing need certificates of a smoothed classifier")
     delta = 1.0 - probability(level, "level")
     records = [evidence_of(row) for row in rows]
-    alpha = _alpha(rows, records)
+    alpha = _one(rows, records)
     independent = all(record.get("shared") is False for record in records)
     found = curve(rows, radii)
     n = len({row["index"] for row in rows})
@@ -85,17 +93,16 @@ def figures(rows: Sequence[Row], radii: Sequence[float], level: float = 0.95) ->
     )
 
 
-def _alpha(rows: Sequence[Row], records: Sequence[Record]) -> float:
-    """Of the transcripts where they say it; otherwise of the confidence."""
-    if min(row["confidence"] for row in rows) == 1.0:
-        return 0.0
-    stated = {
-        record.get("alpha", 1.0 - row["confidence"])
-        for record, row in zip(records, rows, strict=True)
-    }
-    if len(stated) > 1:
-        raise ArgumentError(f"one figure needs one alpha, got {sorted(stated)}")
-    return float(stated.pop())
+def _one(rows: Sequence[Row], records: Sequence[Record]) -> float:
+    """The alpha of one run, whose noise, rule and seed are one as well, where the transcripts say them."""
+    for name in ("noise", "rule", "seed"):
+        told = sorted({str(record[name]) for record in records if name in record})
+        if len(told) > 1:
+            raise ArgumentError(f"one figure needs one {name}, got {told[0]:.60} and {told[1]:.60}")
+    found = {alpha_of(row) for row in rows}
+    if len(found) > 1:
+        raise ArgumentError(f"one figure needs one alpha, got {sorted(found)}")
+    return found.pop()
 
 
 def _samples(record: Record) -> float:

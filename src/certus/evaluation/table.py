@@ -10,6 +10,7 @@ from typing import Any
 
 from certus.core import ArgumentError, FileError
 from certus.core.errors import require
+from certus.evaluation.claim import distinct, settled
 from certus.evaluation.cohen import LogSettings, read_log, write_log
 from certus.evaluation.ledger import COLUMNS, VERDICTS, Ledger
 
@@ -52,6 +53,8 @@ def read(path: str | Path, log: LogSettings | None = None) -> list[Row]:
     """Rows from a .csv, .parquet, .tsv or ledger (.sqlite, .db) file; FileError names the bad line.
 
     A .tsv is a certification log (`cohen.read_log`); `log` is what such a file does not say of itself.
+    Rows are `claim.settled`: one that contradicts itself, its transcript or another answer of the same run
+    to the same input is a FileError, too; repetitions are left out.
     """
     path = Path(path)
     reader = _of(
@@ -67,7 +70,10 @@ def read(path: str | Path, log: LogSettings | None = None) -> list[Row]:
     if not path.is_file():
         raise FileError(f"{path}: there is no such file")
     found: list[Row] = reader(path)
-    return found
+    try:
+        return distinct(found)
+    except ArgumentError as error:
+        raise FileError(f"{path}: {error}") from None
 
 
 def _of(path: Path, table: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -147,7 +153,10 @@ def _row(record: dict[str, Any], where: str) -> Row:
             row[name] = _value(name, kind, record.get(name, _LATER.get(name)))
         except (TypeError, ValueError):
             raise FileError(f"{where}: {record.get(name)!r} is not a value for {name}") from None
-    return row
+    try:
+        return settled(row)
+    except (ArgumentError, FileError) as error:
+        raise FileError(f"{where}: {error}") from None
 
 
 def _value(name: str, kind: type, value: Any) -> Any:
@@ -155,7 +164,7 @@ def _value(name: str, kind: type, value: Any) -> Any:
         if value is None or value == "":
             return None if name == "eps" else _optional(name)
         return float(value)
-    if value is None or (name == "verdict" and value not in VERDICTS):
+    if value is None or (name == "verdict" and value not in (*VERDICTS, "")):
         raise ValueError
     return kind(value)
 

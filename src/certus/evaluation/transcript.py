@@ -11,6 +11,7 @@ import torch
 
 from certus.core import FileError
 from certus.core.random import derive
+from certus.evaluation.metrics import certifies
 from certus.evaluation.spelling import Record, noise_of, rule_of, spelled, why_unknown
 from certus.smoothing.derandomized import Derandomized, Windows
 from certus.smoothing.noise import GeneralGaussian, Noise, Truncated, converted, convertible
@@ -94,7 +95,7 @@ def audit(row: Record) -> Audit:
     they were not kept, or say too little about the noise, rule or input. A row that certifies nothing
     claims nothing.
     """
-    if row["verdict"] != "verified":
+    if not certifies(row):
         return Audit(PROVED)
     try:
         record = evidence_of(row)
@@ -114,6 +115,8 @@ def _compare(row: Record, record: Record, proof: _Proof) -> None:
     """ValueError where a row claims more than its proof, _UnknownError where that cannot be told."""
     if math.isnan(row["radius"]) and not convertible(proof.norm, row["norm"]):
         raise _UnknownError(f"a radius in {proof.norm} is none in {row['norm']}")
+    if "id" in record and record["id"] != row["index"]:
+        raise ValueError(f"its samples are those of input {str(record['id'])[:20]}")
     least, most = proof.towards(row["norm"])
     if row["prediction"] != record["class"]:
         raise ValueError(f"its samples chose class {record['class']}")
@@ -135,7 +138,7 @@ def _proof(record: Record) -> _Proof:
     if noise is None:
         raise _UnknownError(why_unknown(record.get("noise"), "noise"))
     shape = _shape(record, noise)
-    counts, chosen = _tally(record["counts"], record["n"]), index(record["class"])
+    counts, chosen = tally(record["counts"], record["n"]), index(record["class"])
     if not 0 <= chosen < len(counts):
         raise ValueError("its class is not among the counted ones")
     if isinstance(noise, Derandomized):
@@ -165,8 +168,8 @@ def _shape(record: Record, noise: Noise | Derandomized) -> tuple[int, ...] | Non
     return shape
 
 
-def _tally(counts: Any, taken: Any) -> np.ndarray:
-    """Counts of the classes, which must add up to the samples taken."""
+def tally(counts: Any, taken: Any) -> np.ndarray:
+    """Counts of the classes [K], which must add up to the samples taken; else ValueError or TypeError."""
     found = np.array(counts)
     sound = found.ndim == 1 and found.dtype.kind == "i" and len(found) > 1 and found.min() >= 0
     if not sound or sum(found.tolist()) != index(taken):
@@ -189,7 +192,7 @@ def _of_two_laws(record: Record, first: Noise, counts: np.ndarray) -> float:
         raise _UnknownError(why_unknown(record["second"], "noise"))
     if not isinstance(first, GeneralGaussian):
         raise ValueError(f"nothing is known about two laws of which {first!r} is the first")
-    others = _tally(record["second_counts"], record["n2"])
+    others = tally(record["second_counts"], record["n2"])
     if len(others) != len(counts):
         raise ValueError("its two laws have other classes")
     lower, other = (
@@ -209,7 +212,7 @@ def _of_looks(record: Record, noise: Noise, counts: np.ndarray) -> tuple[float, 
         raise ValueError(f"its rule does not look after {taken} samples")
     look = index(record.get("look", taken))
     if look != taken:
-        early = _tally(record["look_counts"], look)
+        early = tally(record["look_counts"], look)
         if look not in looks or len(early) != len(counts) or (early > counts).any():
             raise ValueError(f"its counts after {look} and {taken} samples contradict each other")
         if _judged(record, noise, rule, [look], early[None]) is not None:

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from certus.core import ArgumentError
-from certus.evaluation import attack_curve, check, curve, summary
+from certus.evaluation import attack_curve, check, curve, settled, summary
+from certus.evaluation.claim import distinct, weakest
 from certus.evaluation.comparison import is_attack
-from certus.evaluation.metrics import canonical, group
+from certus.evaluation.metrics import canonical, group, reach
 from certus.evaluation.sandwich import Layer
 from certus.report import smoothed
 from certus.report.data import GalleryItem, Line, ReportData, Sandwich, number
@@ -33,15 +34,18 @@ def report_data(
     headline maps a norm to the eps of the headline and the table; by default the eps at which most
     methods were run, the middle one of several. Raises ArgumentError without usable rows and
     ContradictionError where a proof and a replayed counterexample disagree. A smoothing certificate whose
-    transcript proves less than it claims counts as not certified, and a note says so.
+    transcript proves less than it claims counts as not certified, and a note says so. A row that
+    contradicts itself, its transcript or another of the same run is an ArgumentError that names it;
+    confidences are the smaller of row and transcript.
     """
     if not rows:
         raise ArgumentError(
             "there are no evaluation rows; run `certus certify` or `certus compare` first"
         )
     known = {run["run"]: run for run in runs}
+    rows = distinct([settled(row) for row in rows])
     audited = smoothed.checked(rows)
-    models = name_models(audited.rows, known)
+    models = name_models(weakest(audited.rows), known)
     checked = check(models, runs)
     named = name_methods(models, known)
     sized = [row for part in _parts(named).values() if _sized(part) for row in part]
@@ -87,7 +91,8 @@ def _sized(part: Rows) -> bool:
     """Whether a curve over eps says what these rows say: they carry an eps, or radii."""
     if all(row["eps"] is not None for row in part):
         return True
-    return all(math.isfinite(number(r["radius"])) for r in part if r["verdict"] == "verified")
+    claims = [row for row in part if row["verdict"] in ("verified", "")]
+    return bool(claims) and not any(math.isnan(number(row["radius"])) for row in claims)
 
 
 def _levels(rows: Rows) -> list[float]:
@@ -96,8 +101,7 @@ def _levels(rows: Rows) -> list[float]:
 
 def _reach(rows: Rows) -> float:
     """The right end of an eps axis: the largest eps tried or radius certified."""
-    radii = [number(row["radius"]) for row in rows if row["verdict"] == "verified"]
-    return max([*_levels(rows), *(r for r in radii if math.isfinite(r)), 0.0])
+    return max([*_levels(rows), *(r for r in map(reach, rows) if math.isfinite(r)), 0.0])
 
 
 def _headlines(rows: Rows, known: Known) -> dict[str, float]:
@@ -144,6 +148,9 @@ def _curves(rows: Rows, known: Known) -> list[Line]:
                     accuracy=found.accuracy,
                     low=found.low,
                     high=found.high,
+                    start=attack_curve(part, [0.0]).accuracy[0] if attack else math.nan,
+                    n=found.n,
+                    inputs=frozenset(row["index"] for row in part),
                 )
             )
     return lines

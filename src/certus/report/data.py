@@ -13,7 +13,10 @@ from certus.evaluation.metrics import smoothed
 Row = Mapping[str, Any]
 
 KINDS = ("certified", "attack")
-SUMMARY = ("model", "method", "norm", "eps", "clean", "certified", "attack", "confidence", "n")
+SUMMARY = (
+    *("model", "method", "norm", "eps", "clean", "certified", "attack", "attack_n", "gap", "gap_n"),
+    *("confidence", "n", "inputs"),
+)
 
 
 def number(value: Any) -> float:
@@ -31,7 +34,9 @@ class Line:
     kind is `certified` (a lower bound of robust accuracy) or `attack` (an upper bound). eps rises
     strictly; accuracy, low and high are fractions in [0, 1] or NaN, one per eps. dense is True for
     a method that gives a radius (the curve is known everywhere), False for one that was run at
-    the listed eps only. confidence is 1 for proofs, 1 - alpha for statistical certificates.
+    the listed eps only. confidence is 1 for proofs, 1 - alpha for statistical certificates. start is
+    the accuracy at eps 0 of the inputs attacked first, where an attack's curve begins. n says of how many
+    inputs each accuracy is, inputs which they are in all; both may be empty where that is not known.
     """
 
     model: str
@@ -44,6 +49,9 @@ class Line:
     kind: str = "certified"
     dense: bool = False
     confidence: float = 1.0
+    start: float = math.nan
+    n: tuple[int, ...] = ()
+    inputs: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse curves that cannot be drawn truthfully."""
@@ -58,7 +66,7 @@ class Line:
             )
         if not all(a < b for a, b in zip(self.eps, self.eps[1:], strict=False)):
             raise ArgumentError(f"{name}: eps must rise strictly, got {self.eps}")
-        values = (*self.accuracy, *self.low, *self.high)
+        values = (*self.accuracy, *self.low, *self.high, self.start)
         if any(not math.isnan(v) and not 0 <= v <= 1 for v in values):
             raise ArgumentError(f"{name}: accuracies are fractions, give values from 0 to 1")
 
@@ -195,11 +203,15 @@ class ReportData:
         """Models with a curve in this norm, in order."""
         return list(dict.fromkeys(c.model for c in self.curves if c.norm == norm))
 
-    def clean(self, model: str, norm: str) -> float:
-        """Clean accuracy of the model itself (not of its smoothed version); NaN where unknown."""
+    def clean(self, model: str, norm: str) -> tuple[float, int]:
+        """Clean accuracy of the model itself (not of its smoothed version) and of how many inputs it is.
+
+        Of the row about most of them; (NaN, 0) where it is not known.
+        """
         found = [
-            number(row["clean"])
+            (number(row["clean"]), int(row["n"]))
             for row in self.summary
             if row["model"] == model and row["norm"] == norm and not smoothed(row)
         ]
-        return next((value for value in found if not math.isnan(value)), math.nan)
+        known = [(value, n) for value, n in found if not math.isnan(value)]
+        return max(known, key=lambda pair: pair[1], default=(math.nan, 0))

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from certus.core import FileError
+from certus.evaluation.metrics import smoothed
 from certus.report import words
 from certus.report.citations import cited, used
 from certus.report.data import Line, ReportData, Row, number
@@ -34,8 +35,10 @@ def render(data: ReportData) -> str:
         confidence=words.confidence,
         norm=words.norm,
         gap=words.gap,
+        attacked=words.attacked,
         whole=words.whole,
     )
+    environment.tests["smoothed"] = smoothed
     table = _looks(data)
     return environment.get_template("report.html.j2").render(
         data=data,
@@ -129,7 +132,7 @@ def _charts(data: ReportData, table: Mapping[str, Look]) -> list[dict[str, Any]]
             for j, model in enumerate(data.models(norm))
         ]
         for item in panels:
-            item["svg"] = panel(item["lines"], table, item["id"], item["clean"], limit)
+            item["svg"] = panel(item["lines"], table, item["id"], item["clean"][0], limit)
         chart = overview(rows, table, f"o{i}") if rows else ""
         charts.append({"norm": norm, "eps": eps, "overview": chart, "panels": panels})
     return charts
@@ -163,7 +166,7 @@ def _smoothed(data: ReportData) -> list[dict[str, Any]]:
 
 def _panel(lines: Sequence[Line], table: Mapping[str, Look], name: str) -> dict[str, Any]:
     order = sorted(lines, key=lambda line: line.kind != "attack")  # certificates drawn on top
-    return {"lines": order, "id": name}
+    return {"lines": order, "id": name, "inputs": words.inputs(lines)}
 
 
 def _json(value: Any) -> dict[str, Any]:

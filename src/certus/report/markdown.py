@@ -28,7 +28,7 @@ def markdown(data: ReportData) -> str:
                     f"{words.norm(str(row['norm']))} {words.figure(row['eps'])}",
                     words.percent(row["certified"]),
                     words.interval(row),
-                    words.percent(row["attack"]),
+                    words.attacked(row),
                     words.seconds(row.get("median_seconds")),
                     words.confidence(row["confidence"]),
                     str(row["n"]),

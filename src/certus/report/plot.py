@@ -60,7 +60,7 @@ def panel(
     """Accuracy against eps for one model in one norm: every method, its band, attacks, clean accuracy.
 
     Between two evaluated eps a certificate counts from the right (balls are nested) and an attack
-    from the left, so every step drawn is a true bound. clean in [0, 1] starts the attacks' curves.
+    from the left, so every step drawn is a true bound of its inputs. clean in [0, 1] is drawn as a line.
     limit is the right end of the eps axis, shared by panels that are to be compared, axis its name.
     """
     figure = Figure(figsize=PANEL)
@@ -69,7 +69,7 @@ def panel(
     if math.isfinite(clean):
         axes.axhline(100 * clean, color=INK, lw=0.9, dashes=(1, 3), zorder=1)
     for line in lines:
-        _draw(axes, line, looks[_key(line)], clean)
+        _draw(axes, line, looks[_key(line)])
     axes.set_xlim(0, top * 1.03)
     axes.set_ylim(-2, 102)
     axes.set_xlabel(f"{axis} ({norm_name(lines[0].norm) if lines else ''})")
@@ -82,7 +82,11 @@ def panel(
 
 
 def overview(rows: Sequence[Row], looks: Mapping[str, Look], name: str) -> Markup:
-    """Summary rows as dots with 95% intervals, grouped by model, beside attack and clean accuracy."""
+    """Summary rows as dots with 95% intervals, grouped by model, beside attack and clean accuracy.
+
+    All marks of a line are about the same inputs, whose number is at its end: an attack on others of them
+    is not drawn.
+    """
     slots: list[tuple[str, Row | None]] = []
     for model in dict.fromkeys(str(row["model"]) for row in rows):
         slots.append((model, None))
@@ -144,10 +148,10 @@ def _stroke(look: Look) -> dict[str, Any]:
     }
 
 
-def _draw(axes: Axes, line: Line, look: Look, clean: float) -> None:
+def _draw(axes: Axes, line: Line, look: Look) -> None:
     eps, low, high = [list(line.eps), list(line.low), list(line.high)]
     value = list(line.accuracy)
-    first = clean if line.kind == "attack" else value[0]
+    first = line.start if line.kind == "attack" else value[0]
     if eps[0] > 0 and math.isfinite(first):
         eps, value = [0.0, *eps], [first, *value]
         low = [low[0] if line.kind == "certified" else first, *low]
@@ -181,6 +185,11 @@ def _draw(axes: Axes, line: Line, look: Look, clean: float) -> None:
 def _dot(axes: Axes, y: int, row: Row, look: Look) -> None:
     value, low, high = (100 * number(row.get(k)) for k in ("certified", "low", "high"))
     attack, clean = (100 * number(row.get(k)) for k in ("attack", "clean"))
+    axes.text(
+        *(1.01, y, str(row["n"])), transform=axes.get_yaxis_transform(), va="center", color=INK
+    )
+    if row["attack_n"] != row["n"]:
+        attack = math.nan
     stroke = {**_stroke(look), "lw": 0, "markersize": 6.5}
     if math.isfinite(low) and math.isfinite(high):
         axes.plot([low, high], [y, y], color=stroke["color"], lw=2, solid_capstyle="butt")

@@ -2,19 +2,20 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from certus.evaluation import (
     Smoothing,
     audit,
     certificates,
+    confidence_of,
     curve,
     ends_early,
     evidence_of,
     figures,
 )
-from certus.evaluation.metrics import canonical, group, reach, smoothed
+from certus.evaluation.metrics import canonical, certifies, group, reach, smoothed
 from certus.evaluation.transcript import PROVED, UNCHECKED, WRONG
 from certus.report.data import Line
 from certus.report.words import figure
@@ -31,12 +32,16 @@ FINE_STEPS = (0.01, 0.025, 0.05, 0.1)
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One run: its name, its curve, its figures at the radii of its group, and what to know about it."""
+    """One run: its name, its curve, its figures at the radii of its group, and what to know about it.
+
+    reaches says how far each input is certified.
+    """
 
     name: str
     line: Line
     figures: Smoothing
     notes: tuple[str, ...] = ()
+    reaches: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +60,19 @@ class Group:
 
     @property
     def best(self) -> Entry:
-        """The run that certifies most there; a run on less than half of the inputs does not compete."""
-        most = max(entry.figures.n for entry in self.entries)
-        able = [entry for entry in self.entries if 2 * entry.figures.n >= most]
-        return max(able, key=lambda entry: entry.figures.certified[self.middle].value)
+        """The run that certifies most there of the inputs that all who compete share.
+
+        A run on less than half of the inputs does not compete; where the others share none, those on the
+        same inputs as the first of the largest do.
+        """
+        largest = max(self.entries, key=lambda entry: len(entry.reaches))
+        able = [e for e in self.entries if 2 * len(e.reaches) >= len(largest.reaches)]
+        shared = set.intersection(*(set(entry.reaches) for entry in able))
+        if not shared:
+            able = [e for e in able if e.reaches.keys() == largest.reaches.keys()]
+            shared = set(largest.reaches)
+        radius = self.radii[self.middle]
+        return max(able, key=lambda entry: sum(entry.reaches[i] >= radius for i in shared))
 
 
 def groups(rows: Rows) -> tuple[Group, ...]:
@@ -106,7 +120,7 @@ def checked(rows: Rows) -> Checked:
     """Rows of which those whose counts prove less than they claim are made to certify nothing."""
     kept, proved, wrong = list(rows), 0, []
     unchecked: dict[str, int] = {}
-    claims = {id(row) for row in rows if smoothed(row) and row["verdict"] == "verified"}
+    claims = {id(row) for row in rows if smoothed(row) and certifies(row)}
     for place, row in enumerate(rows):
         if id(row) not in claims:
             continue
@@ -116,7 +130,9 @@ def checked(rows: Rows) -> Checked:
             unchecked[found.why] = unchecked.get(found.why, 0) + 1
         if found.state == WRONG:
             wrong.append(f"input {row['index']} of {row['model']}: {found.why}")
-            kept[place] = row | {"verdict": "unknown", "reason": "transcript", "radius": 0.0}
+            kept[place] = row | {"reason": "transcript", "radius": 0.0}
+            if row["eps"] is not None:
+                kept[place]["verdict"] = "unknown"
     return Checked(kept, proved, unchecked, tuple(wrong))
 
 
@@ -157,13 +173,17 @@ def _entry(name: str, rows: Rows, radii: Sequence[float]) -> Entry:
         method=name,
         norm=str(rows[0]["norm"]),
         dense=True,
-        confidence=min(row["confidence"] for row in rows),
+        confidence=min(map(confidence_of, rows)),
         eps=found.eps,
         accuracy=found.accuracy,
         low=found.low,
         high=found.high,
+        n=found.n,
+        inputs=frozenset(row["index"] for row in rows),
     )
-    return Entry(name=name, line=line, figures=figures(rows, radii), notes=tuple(_notes(rows)))
+    reaches = {row["index"]: reach(row) for row in rows}
+    told = tuple(_notes(rows))
+    return Entry(name=name, line=line, figures=figures(rows, radii), notes=told, reaches=reaches)
 
 
 def _notes(rows: Rows) -> list[str]:

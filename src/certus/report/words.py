@@ -1,9 +1,10 @@
 """Numbers and results in plain words: every formatter shows a dash for what is not known."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from certus.report.data import ReportData, Row, number
+from certus.report.data import Line, ReportData, Row, number
 
 DASH = "\u2013"
 NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0", "patch": "patch", "box": "box"}
@@ -78,9 +79,36 @@ def threat(name: str, eps: Any) -> str:
     return clauses.get(name, f"the threat {name!r} of size {size}")
 
 
-def gap(row: Row) -> float:
-    """Attack accuracy minus certified accuracy: the share of inputs left undecided; NaN if unknown."""
-    return number(row.get("attack")) - number(row.get("certified"))
+def attacked(row: Row) -> str:
+    """Accuracy under attack, and of how many inputs where it is not of all n; a dash where none was."""
+    return _of(row, "attack")
+
+
+def gap(row: Row) -> str:
+    """Attack accuracy minus certified accuracy of the same inputs, and how many where it is not all n."""
+    return _of(row, "gap")
+
+
+def _of(row: Row, name: str) -> str:
+    text, count = percent(row[name]), row[f"{name}_n"]
+    return text if text == DASH or count == row["n"] else f"{text} of {count}"
+
+
+def inputs(lines: Sequence[Line]) -> str:
+    """Of how many inputs the curves are, and whether of the same ones."""
+    counts = {line.method: _range(line.n) for line in lines if line.n}
+    if not counts:
+        return ""
+    alike = len({line.inputs for line in lines if line.n}) == 1
+    if alike and len(set(counts.values())) == 1:
+        return f"All curves: the same {next(iter(counts.values()))} inputs."
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"Inputs: {listed}. Compare curves of the same inputs only."
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def statistical(row: Row) -> bool:
@@ -91,11 +119,16 @@ def statistical(row: Row) -> bool:
 def best(rows: list[Row]) -> Row | None:
     """The summary row with the highest certified accuracy; the faster one where two agree.
 
-    Only rows over the most inputs compete: a few inputs are easily all certified.
+    Only rows over the most inputs compete: a few inputs are easily all certified. Of them those over the
+    same inputs as most others do, the first where that is a tie.
     """
     known = [row for row in rows if math.isfinite(number(row["certified"]))]
     most = max((number(row["n"]) for row in known), default=0.0)
     known = [row for row in known if number(row["n"]) == most]
+    alike: dict[Any, list[Row]] = {}
+    for row in known:
+        alike.setdefault((row.get("data"), row.get("inputs")), []).append(row)
+    known = max(alike.values(), key=len, default=[])
 
     def rank(row: Row) -> tuple[float, float]:
         time = number(row.get("median_seconds"))
@@ -126,9 +159,14 @@ def headlines(data: ReportData) -> list[dict[str, Any]]:
 
 
 def counts(data: ReportData) -> dict[str, int]:
-    """How many answers of each kind the rows hold, and on how many different inputs."""
+    """How many answers of each kind the rows hold, and on how many different inputs.
+
+    radii are rows that are about no single threat, `above` those of them with a radius above 0.
+    """
     verdicts = [str(row.get("verdict")) for row in data.rows]
     kinds = {kind: verdicts.count(kind) for kind in ("verified", "falsified", "unknown")}
+    radii = [row for row in data.rows if row.get("verdict") == ""]
+    kinds |= {"radii": len(radii), "above": sum(number(row["radius"]) > 0 for row in radii)}
     inputs = {(row.get("data"), row.get("index")) for row in data.rows}
     models = {row.get("model") for row in data.rows}
     return {**kinds, "answers": len(verdicts), "inputs": len(inputs), "models": len(models)}
