@@ -7,6 +7,7 @@ from certus.bounding import rounding_guard
 from certus.certifiers.base import Answer, Certifier, Query, misclassified
 from certus.certifiers.reach import within
 from certus.lipschitz import prepare
+from certus.threats.region import spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,13 @@ class LipschitzCertifier(Certifier):
 
     def run(self, query: Query) -> list[Answer]:
         """Radii of the whole batch at once."""
-        radius, margin = prepare(query.graph).radius(query.x, query.y)
-        values = query.graph.values(query.x)
-        points = {i: (value, value) for i, value in enumerate(values)}
-        error = rounding_guard(query.graph.resolved(), points, query.x.dtype).amax(1).double()
+        found = prepare(query.graph)
+        radius, margin = found.radius(query.x, query.y)
+        ranges = {}
+        for i, value in enumerate(query.graph.values(query.x)):  # all that the radius lets x' reach
+            reach = spread((found.constants[i] * radius).to(value), value)
+            ranges[i] = value - reach, value + reach
+        error = rounding_guard(query.graph.resolved(), ranges, query.x.dtype).amax(1).double()
         kept = (1 - 4 * error / margin.clamp(min=1e-300)).clamp(min=0)  # two logits, at x and at x'
         radius = radius * kept  # inf * 0 is NaN, which proves nothing
         wrong = misclassified(query)

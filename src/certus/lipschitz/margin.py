@@ -1,6 +1,7 @@
 """Certified L2 radius from logit margins and Lipschitz constants."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,14 +19,19 @@ SHRINK = 1 - 1e-6  # covers the rounding of constants, quotients and of the weig
 class LipschitzMargin:
     """What radii are computed from, once for each graph; made by `prepare`.
 
-    rates [K, K] float64: z_i - z_j is rates[i, j]-Lipschitz in x (l2). constant: the l2 Lipschitz
-    constant of the logit vector. fingerprint: of the weights that they were computed from.
+    rates [K, K] float64: z_i - z_j is rates[i, j]-Lipschitz in x (l2). constants: the l2 Lipschitz
+    constant of every node's value. fingerprint: of the weights that they were computed from.
     """
 
     graph: Graph
     rates: Tensor
-    constant: float
+    constants: Sequence[float]
     fingerprint: str
+
+    @property
+    def constant(self) -> float:
+        """The l2 Lipschitz constant of the logit vector."""
+        return self.constants[self.graph.output]
 
     @torch.no_grad()
     def radius(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,18 +74,19 @@ def prepare(graph: Graph, tolerance: float = 0.01) -> LipschitzMargin:
     if len(graph.output_shape) != 1 or graph.output_shape[0] < 2:
         raise ModelError(f"a classifier must return [B, K], K >= 2, got {graph.output_shape}")
     constants = lipschitz(graph, tolerance)
-    whole = constants[graph.output]
     node = graph.resolved().nodes[graph.output]
     classes = graph.output_shape[0]
     if not isinstance(node.op, Linear):
-        rates = torch.full((classes, classes), math.sqrt(2) * whole, dtype=torch.float64)
+        rates = torch.full(
+            (classes, classes), math.sqrt(2) * constants[graph.output], dtype=torch.float64
+        )
     else:
         weight = node.op.weight.double()
         rates = torch.stack([(weight - row).norm(dim=1) for row in weight])
         rates = rates * constants[node.inputs[0]]
     if not bool(torch.isfinite(rates).all()):
         raise ModelError("the Lipschitz bound of the logit differences overflows")
-    return LipschitzMargin(graph, rates, whole, graph.fingerprint())
+    return LipschitzMargin(graph, rates, constants, graph.fingerprint())
 
 
 def certified_radius(graph: Graph, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
