@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from decimal import Decimal
-from numbers import Real
+from fractions import Fraction
 from typing import Any, Protocol
 
 import torch
@@ -192,9 +192,9 @@ def _tensor(eps: float | Tensor) -> Tensor:
 
 def _held(number: Any) -> Any:
     """The number, where float64 holds it: a Decimal, a Fraction or a large int may lie between two."""
-    if not isinstance(number, Real | Decimal) or isinstance(number, float):
+    if not isinstance(number, int | Decimal | Fraction):
         return number
-    near = float(number) if abs(number) < 2**1000 else math.inf
+    near = float(number) if -(2**1000) < number < 2**1000 else math.inf
     if near != number:
         raise ArgumentError(f"{number!r:.60} is no number in float64; give the float that you mean")
     return number if isinstance(number, int) else near
