@@ -186,6 +186,7 @@ def _same_model(graph: Graph, x: Tensor) -> Tensor:
     """Logits of the original model, which must be in evaluation mode and still be what was traced."""
     original = graph.original
     refuse_training(original)
+    graph.refuse_changed()
     with torch.no_grad():
         logits = check_logits(original(x.clone()), len(x))
         captured = check_logits(graph(x), len(x))

@@ -23,6 +23,7 @@ def placed(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     x = validate.inputs(x)
     refuse_training(module)
     if isinstance(module, Graph):
+        module.refuse_changed()
         moved = x.to(device=module.device, dtype=module.dtype)
     elif isinstance(module, nn.Module):
         held = chain(module.parameters(), module.buffers())

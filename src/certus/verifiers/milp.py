@@ -51,6 +51,7 @@ class Milp:
     def __init__(self, graph: Graph, region: Region) -> None:
         if not isinstance(region, Box) or len(region) != 1:
             raise UnsupportedError("milp needs an L-inf or box threat, one input at a time")
+        graph.refuse_changed()
         self.graph = graph.cast(torch.float64)
         self.region = Box(region.lower.double(), region.upper.double())
         self.state = _widened(Crown().prepare(self.graph, self.region))
