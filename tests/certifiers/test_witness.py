@@ -167,11 +167,21 @@ def test_witnesses_are_replayed_together_and_one_by_one():
     assert Verdict.FALSIFIED not in found.verdict
 
     def drawn(x):
-        near = (x - torch.tensor([0.5, 0.4])).abs().amax() < 0.05
-        return 2 * x + (0 if near else 1) * torch.rand(len(x), 2)
+        clean = (x - torch.tensor([0.5, 0.4])).abs().amax() < 0.05
+        ends = (x[:, 0] - x[:, 1] - 0.1).abs().amax() < 1e-3  # the corners of the first region
+        return 2 * x + (0 if clean or ends else 1) * torch.rand(len(x), 2)
 
     with pytest.raises(ModelError, match="deterministic"):
         Claims(points=points)(graph_of(drawn), x, y, Linf(0.2))
+
+
+def test_an_original_of_its_own_is_compared_at_corners():
+    """A graph that nobody captured: a difference away from the input is seen within the region."""
+    x, y = torch.tensor([[0.5, 0.4]]), torch.zeros(1, dtype=torch.int64)
+    graph = graph_of(lambda x: (2 * x).clamp(max=1.1))
+    assert certify(graph, x, y, Linf(0.04), method="ibp").verdict[0] is Verdict.VERIFIED
+    with pytest.raises(ModelError, match="changed"):
+        certify(graph, x, y, Linf(0.2), method="ibp")
 
 
 def test_smoothed_attacks_judge_members_alone():

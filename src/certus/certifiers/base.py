@@ -167,7 +167,7 @@ class Certifier(ABC):
         if len(ids) != len(x):
             raise ArgumentError(f"ids must name each of the {len(x)} inputs, got {len(ids)}")
         region = threat.region(x)  # refuses inputs that do not fit the threat before any work
-        logits = _same_model(graph, x)
+        logits = _same_model(graph, x, region)
         y = check_labels(y, len(x), logits.shape[1]).to(x.device)
         return Query(
             graph=graph,
@@ -182,22 +182,35 @@ class Certifier(ABC):
         )
 
 
-def _same_model(graph: Graph, x: Tensor) -> Tensor:
+def _same_model(graph: Graph, x: Tensor, region: Region) -> Tensor:
     """Logits of the original model, which must be in evaluation mode and still be what was traced."""
     original = graph.original
     refuse_training(original)
     graph.refuse_changed()
     with torch.no_grad():
         logits = check_logits(original(x.clone()), len(x))
-        captured = check_logits(graph(x), len(x))
-    limit = 1e-4 if x.dtype == torch.float32 else 2e-2 if x.dtype.itemsize < 4 else 1e-8
-    if isinstance(original, OnnxModel):  # a file cannot change, and another engine runs it
-        limit = max(limit, 1e-3)
-    if captured.shape != logits.shape or not bool(
-        (captured - logits).abs().max() <= limit * logits.abs().max().clamp(min=1.0)
-    ):
-        raise ModelError("the model has changed since it was traced; call certus.trace again")
+        _refuse_difference(graph, logits, graph(x))
+        if (
+            graph.source is None or graph.source.module is not original
+        ):  # of a copy nothing is known
+            first = region.select(torch.tensor([0], device=x.device))
+            ends = torch.cat([first.project(first.lower), first.project(first.upper)])
+            _refuse_difference(graph, original(ends.clone()), graph(ends))
     return logits
+
+
+def _refuse_difference(graph: Graph, expected: Tensor, found: Tensor) -> None:
+    """ModelError where outputs that are numbers differ by more than rounding."""
+    limit = 1e-4 if found.dtype == torch.float32 else 2e-2 if found.dtype.itemsize < 4 else 1e-8
+    if isinstance(graph.original, OnnxModel):  # a file cannot change, and another engine runs it
+        limit = max(limit, 1e-3)
+    if expected.shape == found.shape:
+        gap, size = (expected - found).abs(), expected.abs().max().clamp(min=1.0)
+        if not bool((gap > limit * size).any()) and bool(torch.isfinite(found).all()):
+            return
+        if not bool(torch.isfinite(expected).all()):  # outside of what the model is defined on
+            return
+    raise ModelError("the model has changed since it was traced; call certus.trace again")
 
 
 def decide(query: Query, lower: Tensor, upper: Tensor, slack: Tensor) -> list[Answer]:
