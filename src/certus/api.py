@@ -48,6 +48,7 @@ def bounds(
     chosen = look_up(BOUNDS, method, options) if isinstance(method, str) else method
     _expect(chosen, BoundMethod)
     graph = _graph(model, region.center)
+    graph.refuse_changed()
     _check_fit(graph, region.center, spec)
     with torch.no_grad():
         found = chosen(graph, region, spec)

@@ -252,7 +252,7 @@ def test_broken_inputs_leave_the_batch():
         return x
 
     eps = torch.tensor([0.2, 0.2, 0.01, 0.01])
-    result = PGD(steps=6, restarts=2)(model, x, y, Linf(eps))
-    assert result.success.tolist() == [True, True, False, False]
-    inside = sizes[3:-1]  # without the checks and the first two steps
-    assert max(sizes[5:-1]) == 2 and len(inside) > 6
+    found = PGD(steps=6, restarts=2).run(model, x, y, Linf(eps).region(x), range(4))
+    assert (margin(found, y) < 0).tolist() == [True, True, False, False]
+    later = sizes[3:]  # without the first answers and two steps
+    assert max(later) == 2 and len(later) > 6

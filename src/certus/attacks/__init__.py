@@ -4,5 +4,5 @@ from certus.attacks.base import Attack as Attack
 from certus.attacks.base import Model as Model
 from certus.attacks.base import fit as fit
 from certus.attacks.fgsm import FGSM as FGSM
-from certus.attacks.objective import margin as margin
 from certus.attacks.pgd import PGD as PGD
+from certus.core.replay import margin as margin

@@ -8,9 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from certus.attacks.objective import margin
-from certus.core import ArgumentError, AttackResult, ModelError
-from certus.core.numerics import guard
+from certus.core import ArgumentError, AttackResult
+from certus.core.replay import margins, refuse_training, repeatable, same
 from certus.core.validate import inputs, labels, logits
 from certus.graph.graph import Graph
 from certus.threats import Box, Region, Threat
@@ -27,8 +26,8 @@ class Attack(ABC):
     """A search for counterexamples. Leaves are frozen records of their settings and write `run`.
 
     A result without success proves nothing. Every success is a proof: the point lies in the region
-    with zero tolerance, and the original model, replayed here, gives some class j != y a logit
-    z_j >= z_y on it (a tie counts: a certificate claims z_y > z_j).
+    with zero tolerance, and the original model, replayed here in the batch and by itself, gives some class
+    j != y a logit z_j >= z_y on it (a tie counts: a certificate claims z_y > z_j).
     """
 
     name: ClassVar[str]
@@ -55,8 +54,9 @@ class Attack(ABC):
         The result holds, for each input, the point with the smallest margin that was found: the
         clean input where the model is wrong on it, or where nothing better was found. Dtype and
         device are those of x. A Graph is replayed on its original. Raises ArgumentError for
-        inputs, labels, ids or a region that do not fit, ModelError for a model in training mode or
-        one whose logits are not [B, K] and finite on the clean inputs.
+        inputs, labels, ids or a region that do not fit, ModelError for a model in training mode,
+        one whose logits are not [B, K] and finite on the clean inputs, and one that is seen to be random,
+        to keep state or to mix the rows of a batch.
         """
         original = _original(model)
         inputs(x, _shape(model))
@@ -64,9 +64,11 @@ class Attack(ABC):
         # Copies, so that tensors made in inference mode may be differentiated here all the same.
         with torch.inference_mode(False), torch.no_grad():
             x = x.detach().clone()
-            y = labels(y, len(x), logits(original(x), len(x)).shape[1]).to(x.device).clone()
+            before = logits(original(x.clone()), len(x))
+            y = labels(y, len(x), before.shape[1]).to(x.device).clone()
             region, keys = _region(threat, x), _ids(ids, len(x))
-            clean = _replay(original, x, y)
+            repeatable(original, _probe(region, x))
+            clean = margins(original, x, y, before)
             found = x.clone()
             left = (clean > 0).nonzero().squeeze(1)
             if len(left):
@@ -74,11 +76,12 @@ class Attack(ABC):
                 keys = [keys[i] for i in left.tolist()]
                 raw = self.run(model, start.clone(), y[left], region.select(left), keys)
                 found[left] = fit(part, start, _checked(raw, start, self.name))
-            margins = _replay(original, found, y)
-            better = margins < clean  # False where the replay is NaN
-            final_margin = torch.where(better, margins, clean)
+            moved = margins(original, found, y)
+            same(before, original(x.clone()))  # whatever was called in between
+            better = moved < clean  # False where the replay is NaN
+            final_margin = torch.where(better, moved, clean)
             found = torch.where(spread(better, x), found, x)
-            return AttackResult(found, final_margin <= 0, final_margin)
+            return AttackResult(found, (final_margin <= 0) & region.contains(found), final_margin)
 
     def describe(self) -> str:
         """Name and full configuration, such as `PGD(steps=40, ...)`; keys a result."""
@@ -88,8 +91,8 @@ class Attack(ABC):
 def fit(region: Region, x: Tensor, points: Tensor) -> Tensor:
     """Points [B, *shape] moved into the region, which contains x; zero tolerance.
 
-    Projects, pulls those that rounding still leaves outside towards x, and gives x up to the last:
-    the result always satisfies `region.contains`. Elements that are not finite become those of x.
+    Projects, pulls those that rounding still leaves outside towards x, and gives x up to the last: the
+    result satisfies `region.contains` wherever x does. Elements that are not finite become those of x.
     """
     points = region.project(torch.where(torch.isfinite(points), points, x))
     outside = ~region.contains(points)
@@ -101,28 +104,17 @@ def fit(region: Region, x: Tensor, points: Tensor) -> Tensor:
     return torch.where(spread(outside, x), x, points)
 
 
-def _replay(original: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Margins [B] of the original model; NaN where its logits are not finite.
-
-    A margin so small that rounding decides its sign is also taken from the input alone, and the
-    larger counts: a success must hold in the batch and outside of it.
-    """
-    z = original(x)
-    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x):
-        raise ModelError(f"the model gave no logits [{len(x)}, K] when a candidate was replayed")
-    margins = margin(z, y)
-    close = (margins <= 0) & (margins >= -guard(z).amax(1))
-    for b in close.nonzero().squeeze(1).tolist():
-        alone = margin(original(x[b : b + 1]), y[b : b + 1])
-        margins[b] = torch.maximum(margins[b], alone[0])
-    return torch.where(torch.isfinite(z).all(1), margins, float("nan"))
+def _probe(region: Region, x: Tensor) -> Tensor:
+    """A few rows to try a model on: clean inputs, and two points far apart in the first one's region."""
+    first = region.select(torch.tensor([0], device=x.device))
+    ends = [fit(first, x[:1], corner[:1]) for corner in (region.lower, region.upper)]
+    return torch.cat([x[:3], *ends])
 
 
 def _original(model: Model) -> Model:
     """What counterexamples are replayed on; refuses a model in training mode."""
     original = model.original if isinstance(model, Graph) else model
-    if isinstance(original, nn.Module) and any(m.training for m in original.modules()):
-        raise ModelError("the model is in training mode; call model.eval() before attacking it")
+    refuse_training(original)
     return original
 
 
@@ -152,7 +144,7 @@ def _region(threat: Threat | Region, x: Tensor) -> Region:
             f"the region is {region.center.dtype} {tuple(region.center.shape)}, "
             f"the inputs are {x.dtype} {tuple(x.shape)}"
         )
-    if not bool(region.contains(x).all()):
+    if not bool(region.allows(x).all()):
         raise ArgumentError("a clean input lies outside its region")
     return region
 

@@ -6,13 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from certus.core.replay import margin
+
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """z_y - max_{j != y} z_j as [B]; zero is a tie, which already breaks the claim z_y > z_j."""
-    rest = logits.scatter(1, y.unsqueeze(1), float("-inf"))
-    return logits.gather(1, y.unsqueeze(1)).squeeze(1) - rest.amax(1)
 
 
 def away(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:

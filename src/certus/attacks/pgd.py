@@ -10,10 +10,11 @@ from torch import Tensor
 
 from certus.attacks.base import Attack, Model, fit
 from certus.attacks.fgsm import FULL, free
-from certus.attacks.objective import Objective, away, cross_entropy, margin, slope, toward
+from certus.attacks.objective import Objective, away, cross_entropy, slope, toward
 from certus.core import ArgumentError
 from certus.core.numerics import guard
 from certus.core.random import per_input
+from certus.core.replay import margin
 from certus.core.validate import count, positive
 from certus.threats import Region
 

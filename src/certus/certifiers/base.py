@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certus.core import (
     ArgumentError,
@@ -20,6 +20,7 @@ from certus.core import (
 )
 from certus.core.numerics import guard, sound
 from certus.core.progress import silent
+from certus.core.replay import margins, refuse_training
 from certus.core.validate import inputs as check_inputs
 from certus.core.validate import labels as check_labels
 from certus.core.validate import logits as check_logits
@@ -127,7 +128,7 @@ class Certifier(ABC):
         query = self._query(graph, x, y, threat, ids, progress)
         start = time.perf_counter()
         with torch.no_grad():
-            answers = [_recheck(query, b, a) for b, a in enumerate(self.run(query))]
+            answers = rechecked(query, self.run(query))
         seconds = (time.perf_counter() - start) / len(x)
         classes = [
             int(p) if a.prediction is None else a.prediction
@@ -166,7 +167,7 @@ class Certifier(ABC):
         if len(ids) != len(x):
             raise ArgumentError(f"ids must name each of the {len(x)} inputs, got {len(ids)}")
         region = threat.region(x)  # refuses inputs that do not fit the threat before any work
-        logits = _same_model(graph, x)
+        logits = _same_model(graph, x, region)
         y = check_labels(y, len(x), logits.shape[1]).to(x.device)
         return Query(
             graph=graph,
@@ -181,22 +182,35 @@ class Certifier(ABC):
         )
 
 
-def _same_model(graph: Graph, x: Tensor) -> Tensor:
+def _same_model(graph: Graph, x: Tensor, region: Region) -> Tensor:
     """Logits of the original model, which must be in evaluation mode and still be what was traced."""
     original = graph.original
-    if isinstance(original, nn.Module) and any(part.training for part in original.modules()):
-        raise ModelError("the model is in training mode; call model.eval() first")
+    refuse_training(original)
+    graph.refuse_changed()
     with torch.no_grad():
         logits = check_logits(original(x.clone()), len(x))
-        captured = check_logits(graph(x), len(x))
-    limit = 1e-4 if x.dtype == torch.float32 else 2e-2 if x.dtype.itemsize < 4 else 1e-8
-    if isinstance(original, OnnxModel):  # a file cannot change, and another engine runs it
-        limit = max(limit, 1e-3)
-    if captured.shape != logits.shape or not bool(
-        (captured - logits).abs().max() <= limit * logits.abs().max().clamp(min=1.0)
-    ):
-        raise ModelError("the model has changed since it was traced; call certus.trace again")
+        _refuse_difference(graph, logits, graph(x))
+        if (
+            graph.source is None or graph.source.module is not original
+        ):  # of a copy nothing is known
+            first = region.select(torch.tensor([0], device=x.device))
+            ends = torch.cat([first.project(first.lower), first.project(first.upper)])
+            _refuse_difference(graph, original(ends.clone()), graph(ends))
     return logits
+
+
+def _refuse_difference(graph: Graph, expected: Tensor, found: Tensor) -> None:
+    """ModelError where outputs that are numbers differ by more than rounding."""
+    limit = 1e-4 if found.dtype == torch.float32 else 2e-2 if found.dtype.itemsize < 4 else 1e-8
+    if isinstance(graph.original, OnnxModel):  # a file cannot change, and another engine runs it
+        limit = max(limit, 1e-3)
+    if expected.shape == found.shape:
+        gap, size = (expected - found).abs(), expected.abs().max().clamp(min=1.0)
+        if not bool((gap > limit * size).any()) and bool(torch.isfinite(found).all()):
+            return
+        if not bool(torch.isfinite(expected).all()):  # outside of what the model is defined on
+            return
+    raise ModelError("the model has changed since it was traced; call certus.trace again")
 
 
 def decide(query: Query, lower: Tensor, upper: Tensor, slack: Tensor) -> list[Answer]:
@@ -228,29 +242,47 @@ def decide(query: Query, lower: Tensor, upper: Tensor, slack: Tensor) -> list[An
 
 
 def misclassified(query: Query) -> list[Answer | None]:
-    """FALSIFIED, with the input itself as witness, where the clean prediction is not the label."""
-    wrong = (query.prediction != query.y).tolist()
+    """FALSIFIED, with the input itself as witness, where the clean prediction is not the label.
+
+    An input that only rounding to its dtype brought into the region is no member of it, and no witness.
+    """
+    wrong = query.prediction != query.y
+    if bool(wrong.any()):
+        wrong = wrong & query.region.contains(query.x)
     return [
         Answer(
             verdict=Verdict.FALSIFIED, reason=Reason.MISCLASSIFIED, radius=0.0, witness=query.x[b]
         )
-        if wrong[b]
+        if known
         else None
-        for b in range(len(wrong))
+        for b, known in enumerate(wrong.tolist())
     ]
 
 
-def _recheck(query: Query, b: int, answer: Answer) -> Answer:
-    """A witness counts only if it lies in the region and the original model is wrong on it."""
-    own = answer.prediction is None  # the answer is about the network itself
-    if answer.verdict is Verdict.VERIFIED and own and query.prediction[b] != query.y[b]:
+def rechecked(query: Query, answers: list[Answer]) -> list[Answer]:
+    """Answers whose witnesses lie in the region and are wrong on the original model; others are UNKNOWN.
+
+    Witnesses are replayed together and one by one (`margins`). Raises ContradictionError where an input
+    is said to be verified that the model misclassifies.
+    """
+    claimed = [a.verdict is Verdict.VERIFIED and a.prediction is None for a in answers]
+    wrong = query.prediction != query.y
+    if bool((torch.tensor(claimed, device=wrong.device) & wrong).any()):
         raise ContradictionError("a certifier verified an input that the model misclassifies")
-    if answer.witness is None:
-        return answer
-    point = answer.witness.unsqueeze(0)
-    region = query.region.select(torch.tensor([b], device=point.device))
-    logits, label = query.graph.original(point)[0], int(query.y[b])
-    others = torch.cat([logits[:label], logits[label + 1 :]])
-    if bool(region.contains(point)) and bool(others.max() >= logits[label]):
-        return answer
-    return Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0, margin=answer.margin)
+    held = [b for b, a in enumerate(answers) if a.witness is not None]
+    if not held:
+        return answers
+    points = torch.stack([w for a in answers if (w := a.witness) is not None])
+    rows = torch.tensor(held, device=points.device)
+    inside = query.region.select(rows).contains(points)
+    kept = rows[inside]
+    broken = (
+        margins(query.graph.original, points[inside], query.y[kept]) <= 0 if len(kept) else inside
+    )
+    true = set(kept[broken].tolist()) if len(kept) else set()
+    return [
+        replace(a, verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0, witness=None)
+        if a.witness is not None and b not in true
+        else a
+        for b, a in enumerate(answers)
+    ]

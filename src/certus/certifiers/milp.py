@@ -12,6 +12,7 @@ from certus.bounding.precision import refuse_autocast
 from certus.certifiers.base import Answer, Certifier, Query, misclassified
 from certus.core import Reason, UnsupportedError, Verdict
 from certus.core.numerics import guard
+from certus.core.replay import margins
 from certus.core.validate import positive
 from certus.threats import Box
 from certus.verifiers import Milp
@@ -75,10 +76,7 @@ class MilpCertifier(Certifier):
     def _replay(query: Query, point: torch.Tensor, margin: float) -> Answer | None:
         """FALSIFIED if the solver's input fools the network inside the region."""
         point = query.region.project(point)
-        logits = query.graph.original(point)[0]
-        label = int(query.y[0])
-        others = torch.cat([logits[:label], logits[label + 1 :]])
-        if not bool(others.max() >= logits[label]):
+        if not bool(margins(query.graph.original, point, query.y) <= 0):
             return None
         return Answer(
             verdict=Verdict.FALSIFIED,

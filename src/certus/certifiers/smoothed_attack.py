@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -60,11 +60,14 @@ class SmoothedAttack:
         start = time.perf_counter()
         g = Smoothed(model.original, self.noise, model.output_shape[0], seed=self.seed)
         clean = g.predict(x, self.n, self.alpha / 2, ids)
-        found = self.attack(lambda points: g.expected(points, self.samples), x, y, threat, ids)
+        # one noise for all rows: what is attacked answers each row by itself, wherever it stands
+        guide = replace(g, shared=True)
+        found = self.attack(lambda points: guide.expected(points, self.samples), x, y, threat, ids)
         moved = g.predict(found.inputs, self.n, self.alpha / 2, ids)
         label = y.cpu()
-        wrong = (clean >= 0) & (clean != label)
-        fooled = (moved >= 0) & (moved != label)
+        region = threat.region(x)
+        wrong = (clean >= 0) & (clean != label) & region.contains(x).cpu()
+        fooled = (moved >= 0) & (moved != label) & region.contains(found.inputs).cpu()
         reasons = [
             Reason.MISCLASSIFIED if w else Reason.ATTACKED if f else Reason.SURVIVED
             for w, f in zip(wrong.tolist(), fooled.tolist(), strict=True)

@@ -79,8 +79,8 @@ class AttackRunner:
             original = getattr(model, "original", model)  # a Graph is replayed on what it captured
             prediction = validate.logits(original(x), len(x)).argmax(1).cpu()
         found = self.attack(model, x, y, threat, ids)
-        wrong = (prediction != y.cpu()).tolist()
-        success = found.success.tolist()
+        success = found.success.tolist()  # what was replayed; a clean mistake is one of them
+        wrong = ((prediction != y.cpu()) & found.success.cpu()).tolist()
         reasons = [
             Reason.MISCLASSIFIED if w else Reason.ATTACKED if s else Reason.SURVIVED
             for w, s in zip(wrong, success, strict=True)
@@ -88,10 +88,7 @@ class AttackRunner:
         progress(len(x), len(x), self.name)
         return Certificates(
             prediction=prediction,
-            verdict=[
-                Verdict.FALSIFIED if w or s else Verdict.UNKNOWN
-                for w, s in zip(wrong, success, strict=True)
-            ],
+            verdict=[Verdict.FALSIFIED if s else Verdict.UNKNOWN for s in success],
             reason=list(reasons),
             radius=torch.zeros(len(x)),
             margin=torch.full((len(x),), float("nan")),
@@ -101,9 +98,7 @@ class AttackRunner:
             seconds=torch.full(
                 (len(x),), (time.perf_counter() - start) / len(x), dtype=torch.float64
             ),
-            witness=[
-                x[b] if wrong[b] else found.inputs[b] if success[b] else None for b in range(len(x))
-            ],
+            witness=[found.inputs[b] if success[b] else None for b in range(len(x))],
         )
 
     def describe(self) -> str:

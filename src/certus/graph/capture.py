@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from certus.graph.constants import Constants
 from certus.graph.export import Flat, export
 from certus.graph.graph import Graph
 from certus.graph.layout import Layout, Unsupported, find_layout, is_size, sizes
+from certus.graph.signature import signature
+from certus.graph.source import Source
 from certus.graph.structural import Reshape
 
 
@@ -27,7 +30,8 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Graph:
     module: in evaluation mode, one tensor out; it is not changed. example: [B, *shape] in the
     module's dtype and on its device, any B >= 1 (values do not matter, they must be finite).
     The graph holds the module's own parameters, so it follows training and is differentiable. It is
-    compared with the module on random inputs before it is returned.
+    compared with the module on random inputs before it is returned. Any other change of the module is
+    noticed later, by `Graph.refuse_changed`, before something is certified.
 
     A tuple of examples [B, *shape_i] is for a module with several inputs. Its graph has one flat
     input [B, n_1 + n_2 + ...], the inputs flattened and side by side, over which regions and boxes
@@ -40,10 +44,14 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Graph:
         return trace(*_flatten(module, tuple(example)))
     check_inputs(example)
     _check_module(module)
+    before = signature(module)
     exported = export(module, example, BUILDERS.__contains__)
     graph = _Capture(module, exported).graph(example)
     _compare(module, graph, example)
-    return graph
+    one = example[:1].detach().clone()
+    return replace(
+        graph, source=Source(module, before, lambda: trace(module, one).nodes, graph.nodes)
+    )
 
 
 def _flatten(module: nn.Module, examples: tuple[Tensor, ...]) -> tuple[nn.Module, Tensor]:

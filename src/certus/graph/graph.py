@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from certus.core.fingerprint import fingerprint
 from certus.graph.expression import Expression
 from certus.graph.op import Op, Shape, tensors_of
+from certus.graph.source import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +34,19 @@ class Graph:
     """A network that can be evaluated, bounded and encoded.
 
     nodes are in order of evaluation, node 0 is the input, `output` is the position of the result.
-    original is what the graph was made from; counterexamples are replayed on it.
+    original is what the graph was made from; counterexamples are replayed on it. source knows whether
+    that is still what it was, where it is a module that was captured.
     """
 
     nodes: tuple[Node, ...]
     output: int
     original: Callable[[Tensor], Tensor]
+    source: Source | None = field(default=None, repr=False)
+
+    def refuse_changed(self) -> None:
+        """ModelError where the module has changed since it was captured, but for its parameters' values."""
+        if self.source is not None and self.source.module is self.original:
+            self.source.check()
 
     def __call__(self, x: Tensor) -> Tensor:
         """Evaluate on x [B, *input_shape] -> [B, *output_shape]."""

@@ -9,7 +9,7 @@ from certus.core import ArgumentError
 from certus.core.random import generator
 from certus.properties.conditions import Conditions, Specification, specification
 from certus.threats import Box
-from certus.threats.box import rounded
+from certus.threats.rounding import rounded
 
 Shape = tuple[int, ...]
 
@@ -28,13 +28,13 @@ class Case:
         return self.conditions.mixed
 
     def region(self, shape: Shape | None = None, dtype: torch.dtype = torch.float64) -> Box:
-        """The box as a region of one input [1, *shape], rounded outward to the dtype.
+        """The box as a region of one input [1, *shape], its corners rounded outward to the dtype.
 
-        So every point of the case lies inside. shape None is [inputs].
+        So every point of the case lies between them, while the region's members are those of the case.
+        shape None is [inputs].
         """
         form = (1, *self._shape(shape))
-        low, high = rounded(self.lower, dtype, up=False), rounded(self.upper, dtype, up=True)
-        return Box(low.reshape(form), high.reshape(form))
+        return Box(self.lower.reshape(form), self.upper.reshape(form), dtype)
 
     def inner(self, shape: Shape | None = None, dtype: torch.dtype = torch.float64) -> Box:
         """The box rounded inward, for searches: its points lie in the case, with zero tolerance.

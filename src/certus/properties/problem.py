@@ -10,7 +10,6 @@ from certus.core import ArgumentError
 from certus.graph import Graph
 from certus.properties.case import Case, Shape
 from certus.threats import Box
-from certus.threats.box import rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +44,12 @@ class Problem:
         return [case.region(shape, dtype) for case in self.cases]
 
     def region(self, shape: Shape | None = None, dtype: torch.dtype = torch.float64) -> Box:
-        """All boxes as one batch [cases, *shape], rounded outward, for bounds of many cases at once."""
+        """All boxes as one batch [cases, *shape], as `Case.region`, for bounds of many cases at once."""
         if not self.cases:
             raise ArgumentError("a problem without cases has no region")
         form = (len(self.cases), *self.cases[0].region(shape).lower.shape[1:])
         low, high = (torch.stack([getattr(c, n) for c in self.cases]) for n in ("lower", "upper"))
-        return Box(
-            rounded(low, dtype, up=False).reshape(form), rounded(high, dtype, up=True).reshape(form)
-        )
+        return Box(low.reshape(form), high.reshape(form), dtype)
 
     def satisfied(self, x: Tensor, y: Tensor, tolerance: float = 0.0) -> Tensor:
         """Bool [B]: whether x [B, *shape] with outputs y is a counterexample of some case.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from certus.core import ArgumentError, CertusError, ModelError, validate
+from certus.core.replay import refuse_training, repeatable
 from certus.graph import Graph
 from certus.smoothing.derandomized import Derandomized
 from certus.smoothing.engine import checked
@@ -22,6 +23,7 @@ def placed(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     x = validate.inputs(x)
     refuse_training(module)
     if isinstance(module, Graph):
+        module.refuse_changed()
         moved = x.to(device=module.device, dtype=module.dtype)
     elif isinstance(module, nn.Module):
         held = chain(module.parameters(), module.buffers())
@@ -52,16 +54,6 @@ def keys_of(ids: Sequence[int] | None, batch: int) -> list[int]:
     return keys
 
 
-def refuse_training(module: object) -> None:
-    """ModelError where any part of an nn.Module is in training mode."""
-    if not isinstance(module, nn.Module):
-        return
-    for name, part in module.named_modules():
-        if part.training:
-            where = f"its part {name!r}" if name else "the module"
-            raise ModelError(f"{where} is in training mode; call module.eval() first")
-
-
 def refuse_unrepeatable(
     module: Callable[[Tensor], Tensor],
     noise: Noise | Derandomized,
@@ -82,26 +74,10 @@ def steady(
 ) -> Tensor:
     """Answers to a few noisy rows of the first input, once they are known to be repeatable.
 
-    ModelError where the module fails on them, two calls on the same rows differ, or a row's answer
-    depends on other rows. answer checks what it returns by itself.
+    ModelError where the module fails on them, and as `repeatable`. answer checks what it returns by itself.
     """
-    rows = _probe(noise, x, generator)
     ask = partial(_asked, answer, noise, x)
-    first, second = ask(rows), ask(rows)
-    if not torch.equal(first, second):
-        raise ModelError(
-            "the module is not deterministic: two calls on the same input differ; turn off "
-            "dropout and other randomness inside it"
-        )
-    few = min(3, len(rows))
-    alone = ask(rows[:few].flip(0)).flip(0)
-    room = torch.finfo(first.dtype).eps ** 0.5 * (1 + first.abs().max())
-    if bool(((alone - first[:few]).abs() > room).any()):
-        raise ModelError(
-            "the module's answer for an input depends on the rest of the batch (batch "
-            "statistics?); a certificate needs each row treated by itself"
-        )
-    return first
+    return repeatable(ask, _probe(noise, x, generator))
 
 
 def _probe(noise: Noise | Derandomized, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
 from certus.core.progress import silent
 from certus.core.random import generator
-from certus.smoothing.checks import placed, refuse_training, refuse_unrepeatable
+from certus.core.replay import refuse_training
+from certus.smoothing.checks import placed, refuse_unrepeatable
 from certus.smoothing.derandomized import Blocks
 from certus.smoothing.engine import checked
 

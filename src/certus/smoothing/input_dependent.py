@@ -9,7 +9,8 @@ from torch import Tensor
 
 from certus.core import ArgumentError, Certificates, Progress, validate
 from certus.core.progress import silent
-from certus.smoothing.checks import keys_of, refuse_training
+from certus.core.replay import refuse_training
+from certus.smoothing.checks import keys_of
 from certus.smoothing.noise.elastic_gaussian import ElasticGaussian
 from certus.smoothing.rules import Rule
 from certus.smoothing.semi_elastic import SemiElastic

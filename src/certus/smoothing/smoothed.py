@@ -13,9 +13,10 @@ from torch import Tensor
 from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
 from certus.core.progress import silent
 from certus.core.random import derive, generator
+from certus.core.replay import refuse_training
 from certus.core.results import statistical
 from certus.graph import Graph
-from certus.smoothing.checks import keys_of, placed, refuse_training, refuse_unrepeatable
+from certus.smoothing.checks import keys_of, placed, refuse_unrepeatable
 from certus.smoothing.derandomized import Derandomized
 from certus.smoothing.draws import ATTACK, ESTIMATE, PREDICT, SELECT, Stream
 from certus.smoothing.engine import Engine, checked

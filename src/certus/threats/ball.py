@@ -6,13 +6,18 @@ import torch
 from torch import Tensor
 
 from certus.core.random import draw
-from certus.threats.box import Box, inner, rounded
+from certus.threats.box import Box, inner
 from certus.threats.cube import Cube
 from certus.threats.cut import cut_l1, cut_l2
+from certus.threats.membership import band, unit, within
 from certus.threats.region import Region, spread
+from certus.threats.rounding import rounded
 
 _PIECE = 2**22  # coefficients that are cut by the box at a time
-_PULLS = 12  # halvings of the way back to the centre where rounding leaves a point outside
+_MANY = (
+    64  # values from which projections go clearly inside, since to decide exactly would take long
+)
+_PULLS = 12  # quarterings of the first pull to the centre where rounding leaves a point outside
 
 
 class Ball(Region):
@@ -20,7 +25,7 @@ class Ball(Region):
 
     x is [B, *shape] in the model's dtype, eps float64 of the same shape; an eps that differs between
     elements makes an ellipsoid (p = 2) or a weighted cross-polytope (p = 1). `clip` (lower, upper)
-    must contain x; None means no clipping. Ranges use eps rounded up, membership eps itself.
+    must contain x; None means no clipping. Ranges use eps rounded up, membership eps itself, and is exact.
     """
 
     def __init__(
@@ -84,24 +89,27 @@ class Ball(Region):
         """Shrink towards the centre where outside, then clip: always inside, and near x."""
         wanted = x.double()
         move = torch.where(self._eps > 0, wanted - self._x.double(), torch.zeros_like(wanted))
-        unit = self._unit(self._x.double() + move)
-        size = unit.norm(p=self._p, dim=1)
-        if self._p == 2:
-            shrunk = unit / size.clamp(min=1).unsqueeze(1)
-        else:
-            shrunk = torch.where((size > 1).unsqueeze(1), _onto_simplex(unit), unit)
+        away = unit(self._x.double() + move, self._x, self._eps)
+        size = away.norm(p=self._p, dim=1)
+        onto = away / size.clamp(min=1).unsqueeze(1) if self._p == 2 else _onto_simplex(away)
+        spare = band(size, self._eps) if away.shape[1] > _MANY else torch.finfo(size.dtype).eps
+        onto = onto * (1 - 4 * spare)
+        shrunk = torch.where((size > 1).unsqueeze(1), onto, away)
         moved = self._x.double() + self._eps * shrunk.view_as(self._eps)
         point = torch.where(spread(self.contains(x), x), x, self._box.project(moved.to(x.dtype)))
         return self._pulled(point)
 
     def _pulled(self, point: Tensor) -> Tensor:
         """Points that rounding left outside move a little towards the centre, at worst onto it."""
-        for power in range(_PULLS, -1, -1):
+        home = self._box.project(
+            self._x
+        )  # the centre itself, but where it rounded off the clip range
+        for power in range(_PULLS * (2 if point.dtype == torch.float64 else 1), -1, -1):
             outside = spread(~self.contains(point), point)
             if not bool(outside.any()):
                 return point
-            nearer = self._x + (point - self._x) * (1 - 0.25**power)
-            point = torch.where(outside, nearer if power else self._x, point)
+            nearer = home + (point - home) * (1 - 0.25**power)
+            point = torch.where(outside, nearer if power else home, point)
         return point
 
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
@@ -111,23 +119,27 @@ class Ball(Region):
             uniform = draw(torch.rand, self._x, generators).flatten(1)
             direction = direction.sign() * -(uniform.clamp(min=1e-12)).log()
         size = draw(torch.rand, self._x.flatten(1)[:, :1], generators).mul(2).clamp(max=1)
-        unit = direction / direction.norm(p=self._p, dim=1, keepdim=True).clamp(min=1e-30) * size
-        return self.project((self._x + self._eps * unit.view_as(self._x)).to(self._x.dtype))
+        at = direction / direction.norm(p=self._p, dim=1, keepdim=True).clamp(min=1e-30) * size
+        return self.project((self._x + self._eps * at.view_as(self._x)).to(self._x.dtype))
 
     def contains(self, x: Tensor) -> Tensor:
-        """||(x' - x) / eps||_p <= 1 in float64, and inside the box."""
-        return (self._unit(x.double()).norm(p=self._p, dim=1) <= 1) & self._box.contains(x)
+        """||(x' - x) / eps||_p <= 1, exactly, and inside the box."""
+        return within(x, self._x, self._eps, self._p) & self._box.contains(x)
+
+    def allows(self, x: Tensor) -> Tensor:
+        """The same with the clip range rounded outward."""
+        return within(x, self._x, self._eps, self._p) & self._box.allows(x)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Normalised gradient for p = 2; for p = 1 the tenth of the coordinates that matter most."""
         scaled = (gradient * self._reach).flatten(1)
         if self._p == 2:
-            unit = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1e-30)
+            step = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1e-30)
         else:
             chosen = scaled.abs().topk(max(1, scaled.shape[1] // 10), dim=1).indices
             mask = torch.zeros_like(scaled).scatter(1, chosen, 1.0 / chosen.shape[1])
-            unit = scaled.sign() * mask
-        return self._reach * unit.view_as(gradient)
+            step = scaled.sign() * mask
+        return self._reach * step.view_as(gradient)
 
     def l2_extent(self, x: Tensor) -> Tensor:
         """Distance of x to the centre plus the largest eps, or to the box's farthest corner."""
@@ -145,13 +157,6 @@ class Ball(Region):
         ball._x, ball._eps, ball._reach = pick(self._x), pick(self._eps), pick(self._reach)
         ball._box, ball._p, ball._clip = self._box.picked(pick), self._p, self._clip
         return ball
-
-    def _unit(self, x: Tensor) -> Tensor:
-        """(x' - x) / eps as [B, n] for x' in float64; infinite for a move where eps is 0."""
-        move = (x - self._x.double()).flatten(1)
-        eps = self._eps.flatten(1)
-        still = torch.where(move == 0, 0.0, float("inf")).to(move)
-        return torch.where(eps > 0, move / torch.where(eps > 0, eps, 1.0), still)
 
 
 def _norm(flat: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Box: every coordinate between its own lower and upper limit."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -8,40 +9,53 @@ from torch import Tensor
 from certus.core import ArgumentError
 from certus.core.random import draw
 from certus.threats.region import Region
+from certus.threats.rounding import rounded
 
 
 class Box(Region):
     """The inputs x' with lower <= x' <= upper, [B, *shape] (or [1, *shape], shared by a batch).
 
-    As a threat it is the same set of inputs whatever the clean input is, which must lie inside.
-    Raises ArgumentError for NaN, infinite or crossed limits.
+    dtype is that of the points, by default that of the limits. Limits that are no numbers of it stay as
+    they are: `contains` compares with them, `lower` and `upper`, which bounds are computed from, are
+    rounded outward, and `project` and `sample` stay within limits rounded inward. So a certificate covers
+    the box as it was written, and a counterexample lies in it. Where no number of the dtype lies between
+    two limits, the box has no member in this dtype.
+
+    As a threat it is the same set of inputs whatever the clean input is, which must lie inside, up to
+    the rounding of the limits. Raises ArgumentError for NaN, infinite or crossed limits.
     """
 
-    def __init__(self, lower: Tensor, upper: Tensor) -> None:
+    def __init__(self, lower: Tensor, upper: Tensor, dtype: torch.dtype | None = None) -> None:
         if lower.shape != upper.shape or lower.ndim < 2:
             raise ArgumentError(
                 "a box needs limits of one shape [B, *shape], got "
                 f"{tuple(lower.shape)} and {tuple(upper.shape)}"
             )
-        if not bool(torch.isfinite(lower).all() & torch.isfinite(upper).all()):
-            raise ArgumentError("the limits of a box must be finite")
+        lower, upper = _real(lower), _real(upper)
+        dtype = dtype or torch.promote_types(lower.dtype, upper.dtype)
+        self._limits = (lower, upper)
+        self._lower = rounded(lower, dtype, up=False)
+        self._upper = rounded(upper, dtype, up=True)
+        if not bool(torch.isfinite(self._lower).all() & torch.isfinite(self._upper).all()):
+            raise ArgumentError(
+                f"the limits of a box must be finite numbers in the range of {dtype}"
+            )
         if bool((lower > upper).any()):
             raise ArgumentError("a box has a lower limit above its upper limit")
-        self._lower, self._upper = lower, upper
 
     @property
     def lower(self) -> Tensor:
-        """Lower limits [B, *shape]."""
+        """Lower limits [B, *shape], rounded outward."""
         return self._lower
 
     @property
     def upper(self) -> Tensor:
-        """Upper limits [B, *shape]."""
+        """Upper limits [B, *shape], rounded outward."""
         return self._upper
 
     @property
     def center(self) -> Tensor:
-        """Midpoint [B, *shape]."""
+        """Midpoint [B, *shape], up to rounding."""
         return (self._lower + self._upper) / 2
 
     def linear_range(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,8 +65,9 @@ class Box(Region):
         return middle - radius, middle + radius
 
     def project(self, x: Tensor) -> Tensor:
-        """The nearest point in every Lp norm."""
-        return torch.minimum(torch.maximum(x, self._lower), self._upper)
+        """The nearest point in every Lp norm, up to rounding inward."""
+        low, high = self._inside if x.dtype == self._lower.dtype else self._limits
+        return torch.minimum(torch.maximum(x, low), high)
 
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Uniform in the box."""
@@ -60,7 +75,12 @@ class Box(Region):
         return self.project(self._lower + u * (self._upper - self._lower))
 
     def contains(self, x: Tensor) -> Tensor:
-        """Exact comparison of every coordinate."""
+        """Exact comparison of every coordinate with the limits as they were given."""
+        low, high = self._limits
+        return ((x >= low) & (x <= high)).flatten(1).all(1)
+
+    def allows(self, x: Tensor) -> Tensor:
+        """Comparison with the limits rounded outward."""
         return ((x >= self._lower) & (x <= self._upper)).flatten(1).all(1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
@@ -75,13 +95,24 @@ class Box(Region):
 
     def select(self, index: Tensor) -> "Box":
         """Some of the boxes."""
-        return Box(self._lower[index], self._upper[index])
+        low, high = self._limits
+        return Box(low[index], high[index], self._lower.dtype)
 
     def picked(self, pick: Callable[[Tensor], Tensor]) -> "Box":
         """A box again."""
         box = object.__new__(Box)  # limits that were checked already
         box._lower, box._upper = pick(self.lower), pick(self.upper)
+        box._limits = (box._lower, box._upper)
         return box
+
+    @cached_property
+    def _inside(self) -> tuple[Tensor, Tensor]:
+        """The limits rounded inward; the number nearest to their middle where there is none between."""
+        (low, high), dtype = self._limits, self._lower.dtype
+        least, most = rounded(low, dtype, up=True), rounded(high, dtype, up=False)
+        none = least > most
+        middle = (low / 2 + high / 2).to(dtype)
+        return torch.where(none, middle, least), torch.where(none, middle, most)
 
     # As a threat: the box does not depend on the clean input.
     norm = "box"
@@ -92,12 +123,9 @@ class Box(Region):
             raise ArgumentError(
                 f"a box of shape {tuple(self._lower.shape)} does not fit inputs {tuple(x.shape)}"
             )
-        low, high = (limit.to(x.device, torch.float64) for limit in (self._lower, self._upper))
-        box = Box(
-            rounded(low, x.dtype, up=False).expand_as(x),
-            rounded(high, x.dtype, up=True).expand_as(x),
-        )
-        if not bool(box.contains(x).all()):
+        low, high = (limit.to(x.device).expand_as(x) for limit in self._limits)
+        box = Box(low, high, x.dtype)
+        if not bool(box.allows(x).all()):
             raise ArgumentError("a clean input lies outside its box")
         return box
 
@@ -110,12 +138,16 @@ class Box(Region):
         return "box"
 
 
-def rounded(exact: Tensor, dtype: torch.dtype, *, up: bool) -> Tensor:
-    """A float64 tensor in another dtype, never below (up) or never above the exact value."""
-    near = exact.to(dtype)
-    wrong = near.double() < exact if up else near.double() > exact
-    toward = torch.full_like(near, float("inf") if up else float("-inf"))
-    return torch.where(wrong, torch.nextafter(near, toward), near)
+def _real(limit: Tensor) -> Tensor:
+    """Whole numbers as float64, which must hold them."""
+    if limit.is_floating_point():
+        return limit
+    found = limit.to(torch.float64)
+    if limit.is_complex() or not torch.equal(found.to(limit.dtype), limit):
+        raise ArgumentError(
+            f"the limits of a box must be real numbers in float64, got {limit.dtype}"
+        )
+    return found
 
 
 def inner(rows: Tensor, x: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from certus.core.random import draw
-from certus.threats.box import inner, rounded
+from certus.threats.box import inner
 from certus.threats.region import Region, spread
+from certus.threats.rounding import rounded
 
 
 class Freed(Region):
@@ -28,7 +29,9 @@ class Freed(Region):
         still = spread(self._count == 0, x)
         self._lower = torch.where(still, x, rounded(low, x.dtype, up=False))
         self._upper = torch.where(still, x, rounded(high, x.dtype, up=True))
-        self._inside = rounded(low, x.dtype, up=True), rounded(high, x.dtype, up=False)
+        least, most = rounded(low, x.dtype, up=True), rounded(high, x.dtype, up=False)
+        none = least > most  # no number of the dtype is valid
+        self._inside = torch.where(none, x, least), torch.where(none, x, most)
 
     @abstractmethod
     def _largest(self, gain: Tensor) -> Tensor:

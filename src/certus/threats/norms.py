@@ -2,7 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Protocol
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from certus.threats.ball import Ball
 from certus.threats.cube import Cube
 from certus.threats.patch import Patched
 from certus.threats.region import Region, spread
+from certus.threats.rounding import rounded
 from certus.threats.sparse import Sparse, whole
 
 Clip = tuple[float, float] | None
@@ -43,6 +46,8 @@ class NormBall(ABC):
     norm: str
 
     def __init__(self, eps: float | Tensor, clip: Clip = (0.0, 1.0)) -> None:
+        eps = _held(eps)
+        clip = clip and (_held(clip[0]), _held(clip[1]))
         if torch.as_tensor(eps).is_complex():
             raise ArgumentError(f"eps must be a real number or tensor, got {eps}")
         value = _tensor(eps)
@@ -57,8 +62,11 @@ class NormBall(ABC):
         """The region for eps in float64, already spread to [B, *shape]."""
 
     def region(self, x: Tensor) -> Region:
-        """The region around each input; raises ArgumentError where x lies outside clip."""
-        if self.clip is not None and bool(((x < self.clip[0]) | (x > self.clip[1])).any()):
+        """The region around each input; raises ArgumentError where x lies outside clip.
+
+        Inputs may lie on a limit that was rounded to their dtype.
+        """
+        if self.clip is not None and _off(x, self.clip):
             raise ArgumentError(
                 f"inputs lie outside clip {self.clip}: give the range of your data as clip, or None"
             )
@@ -180,6 +188,23 @@ class Patch(Counted):
 def _tensor(eps: float | Tensor) -> Tensor:
     """eps in float64: 0.7 as float32 would be a smaller ball than the one asked for."""
     return torch.as_tensor(eps, dtype=None if isinstance(eps, Tensor) else torch.float64).double()
+
+
+def _held(number: Any) -> Any:
+    """The number, where float64 holds it: a Decimal, a Fraction or a large int may lie between two."""
+    if not isinstance(number, int | Decimal | Fraction):
+        return number
+    near = float(number) if -(2**1000) < number < 2**1000 else math.inf
+    if near != number:
+        raise ArgumentError(f"{number!r:.60} is no number in float64; give the float that you mean")
+    return number if isinstance(number, int) else near
+
+
+def _off(x: Tensor, clip: tuple[float, float]) -> bool:
+    """Whether a value of x lies outside limits that are rounded outward to its dtype."""
+    low, high = (torch.tensor(float(limit), dtype=torch.float64, device=x.device) for limit in clip)
+    low, high = rounded(low, x.dtype, up=False), rounded(high, x.dtype, up=True)
+    return bool(((x < low) | (x > high)).any())
 
 
 NORMS: dict[str, type[NormBall]] = {ball.norm: ball for ball in (Linf, L2, L1, L0, L0Pixels, Patch)}

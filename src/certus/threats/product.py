@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError
-from certus.threats.box import rounded
 from certus.threats.region import Region
+from certus.threats.rounding import rounded
 
 
 class Product(Region):
@@ -62,8 +62,11 @@ class Product(Region):
 
     def contains(self, x: Tensor) -> Tensor:
         """Whether every part lies in its region."""
-        inside = [r.contains(p) for r, p in zip(self._regions, self._split(x), strict=True)]
-        return torch.stack(inside).all(0)
+        return self._all(lambda region, part: region.contains(part), x)
+
+    def allows(self, x: Tensor) -> Tensor:
+        """Whether every region allows its part."""
+        return self._all(lambda region, part: region.allows(part), x)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The steepest displacement of every part."""
@@ -85,6 +88,10 @@ class Product(Region):
 
     def _join(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat([part.flatten(1) for part in parts], 1)
+
+    def _all(self, holds: Callable[[Region, Tensor], Tensor], x: Tensor) -> Tensor:
+        parts = zip(self._regions, self._split(x), strict=True)
+        return torch.stack([holds(region, part) for region, part in parts]).all(0)
 
     def _each(self, function: Callable[[Region, Tensor], Tensor], x: Tensor) -> Tensor:
         parts = zip(self._regions, self._split(x), strict=True)

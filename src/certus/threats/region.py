@@ -47,7 +47,17 @@ class Region(ABC):
 
     @abstractmethod
     def contains(self, x: Tensor) -> Tensor:
-        """Bool [B]: whether x lies in the region, with zero tolerance, evaluated in float64."""
+        """Bool [B]: whether x lies in the region as it was written, with zero tolerance.
+
+        Exact, or wrong on the side of False: what counts as a counterexample rests on it.
+        """
+
+    def allows(self, x: Tensor) -> Tensor:
+        """Bool [B]: whether x may be the clean input: a member, up to the rounding of the limits.
+
+        Bounds hold for it as well, but where it is no member, it is no counterexample.
+        """
+        return self.contains(x)
 
     @abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError
-from certus.threats.box import Box, inner, rounded
+from certus.threats.box import Box, inner
 from certus.threats.region import Region
 
 _UNITS = 8  # roundings that computing one value of A z + c is charged with
@@ -163,8 +163,8 @@ def brightness_contrast(x: Tensor, brightness: float, contrast: float) -> Transf
     """
     if not (brightness >= 0 and contrast >= 0):
         raise ArgumentError("brightness and contrast must be numbers >= 0")
-    limit = torch.tensor([brightness, contrast], dtype=torch.float64)
-    limit = rounded(limit.to(x.device), x.dtype, up=True)
+    limit = torch.tensor([brightness, contrast], dtype=torch.float64, device=x.device)
     limit = limit.expand(len(x), 2)
     flat = x.flatten(1)
-    return Transformed(Box(-limit, limit), torch.stack([torch.ones_like(flat), flat], 2), x)
+    parameters = Box(-limit, limit, x.dtype)
+    return Transformed(parameters, torch.stack([torch.ones_like(flat), flat], 2), x)

@@ -54,6 +54,7 @@ class Milp:
     def __init__(self, graph: Graph, region: Region, engine: Engine | None = None) -> None:
         if not isinstance(region, Box) or len(region) != 1:
             raise UnsupportedError("milp needs an L-inf or box threat, one input at a time")
+        graph.refuse_changed()
         self.graph = graph.cast(torch.float64)
         self.region = Box(region.lower.double(), region.upper.double())
         self.engine = engine

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from certus.core import ArgumentError, ModelError, validate
 from certus.core.random import generator
-from certus.smoothing.checks import keys_of, placed, refuse_training, steady
+from certus.core.replay import refuse_training
+from certus.smoothing.checks import keys_of, placed, steady
 from certus.smoothing.draws import ATTACK, Stream
 from certus.smoothing.engine import Evaluator, Piece, Sink, Span
 from certus.smoothing.noise import Noise

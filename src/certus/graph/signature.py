@@ -1,0 +1,233 @@
+"""All that a module's answer visibly rests on, in a form that can be compared later."""
+
+import enum
+import functools
+import types
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+_MOST = 20_000  # entries; what lies beyond belongs to something larger than a network
+_PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, enum.Enum, range)
+_LIBRARIES = {"torch", "numpy", "certus", "builtins", "logging", "threading", "onnxruntime"}
+# of every module: whether it trains is asked elsewhere, and gradients and files change no answer
+_IRRELEVANT = {"training", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"}
+_IRRELEVANT |= {"_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks"}
+_IRRELEVANT |= {"_load_state_dict_post_hooks", "_non_persistent_buffers_set", "__weakref__"}
+_UNCALLED = {"__init__", "__repr__", "extra_repr", "__doc__", "__module__", "__dict__"}
+
+
+class Same:
+    """An object itself, kept alive so that no other takes its identity."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        """By identity."""
+        return isinstance(other, Same) and self.thing is other.thing
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def signature(module: nn.Module) -> dict[str, Any]:
+    """From the names of a module's values to what is compared of them, for all that it reaches.
+
+    Parameters count by identity: their values may change in place, which a graph follows. Every other
+    tensor counts by identity, storage and number of writes. Seen are attributes and sub-modules, hooks,
+    methods, and what functions read from closures, defaults and globals; values that are files, the
+    environment or inside of compiled code are not.
+    """
+    found: dict[str, Any] = {}
+    seen: dict[int, Any] = {}  # with the objects, so that no other takes their identity meanwhile
+    left = deque([("", module), ("global hooks", _global_hooks())])
+    while left and len(found) < _MOST:
+        path, value = left.popleft()
+        found[path] = _token(value)
+        if isinstance(value, _PLAIN) or id(value) in seen:
+            continue
+        seen[id(value)] = value
+        left.extend((f"{path}.{name}" if path else name, part) for name, part in _parts(value))
+    return found
+
+
+def _global_hooks() -> list[Any]:
+    """torch's hooks on all modules."""
+    names = ("_global_forward_hooks", "_global_forward_pre_hooks")
+    return [dict(getattr(torch_module, name, {})) for name in names]
+
+
+@functools.singledispatch
+def _token(value: Any) -> Any:
+    """What is compared of one value, its parts apart."""
+    if isinstance(value, _PLAIN):
+        return type(value), repr(value)  # so that NaN equals itself, and -0.0 not 0.0
+    return Same(value)
+
+
+@_token.register(Tensor)
+def _token_of_tensor(value: Tensor) -> Any:
+    if isinstance(value, nn.Parameter):
+        return Same(value), value.shape, value.dtype
+    writes = -1 if value.is_inference() else value._version
+    place = value.data_ptr() if type(value) is Tensor and not value.is_sparse else 0
+    return Same(value), value.shape, value.dtype, writes, place
+
+
+@_token.register(np.ndarray)
+def _token_of_array(value: np.ndarray) -> Any:
+    content = 0 if value.dtype.hasobject else zlib.crc32(np.ascontiguousarray(value).data)
+    return value.shape, value.dtype, content
+
+
+@_token.register(list)
+@_token.register(tuple)
+@_token.register(dict)
+@_token.register(deque)
+def _token_of_container(value: Any) -> Any:
+    return type(value), len(value), zlib.crc32(repr(value).encode()) if _flat(value) else 0
+
+
+@_token.register(set)
+@_token.register(frozenset)
+def _token_of_set(value: Any) -> Any:
+    return type(value), sorted(map(repr, value))
+
+
+@_token.register(types.MethodType)
+@_token.register(functools.partial)
+def _token_of_bound(value: Any) -> Any:
+    return type(value)  # made anew at each look; its parts count
+
+
+@_token.register(types.FunctionType)
+def _token_of_function(value: types.FunctionType) -> Any:
+    return Same(value.__code__)
+
+
+def _flat(value: Any) -> bool:
+    """Whether a list holds nothing but plain values, so that it may be compared as a whole."""
+    return isinstance(value, list | tuple) and all(isinstance(part, _PLAIN) for part in value)
+
+
+_Parts = Iterable[tuple[str, Any]]
+
+
+@functools.singledispatch
+def _parts(value: Any) -> _Parts:
+    """The values that a value consists of, by name."""
+    return _of_object(value)
+
+
+@_parts.register(Tensor)
+@_parts.register(np.ndarray)
+@_parts.register(set)
+@_parts.register(frozenset)
+def _nothing(value: Any) -> _Parts:
+    return ()
+
+
+@_parts.register(dict)
+def _of_dict(value: dict[Any, Any]) -> _Parts:
+    return ((str(key), part) for key, part in value.items())
+
+
+@_parts.register(list)
+@_parts.register(tuple)
+@_parts.register(deque)
+def _of_list(value: Any) -> _Parts:
+    return () if _flat(value) else ((str(i), part) for i, part in enumerate(value))
+
+
+@_parts.register(types.MethodType)
+@_parts.register(staticmethod)
+@_parts.register(classmethod)
+def _of_method(value: Any) -> _Parts:
+    return (("function", value.__func__), ("self", getattr(value, "__self__", None)))
+
+
+@_parts.register(functools.partial)
+def _of_partial(value: Any) -> _Parts:
+    return (("function", value.func), ("args", value.args), ("keywords", value.keywords))
+
+
+@_parts.register(property)
+def _of_property(value: property) -> _Parts:
+    return (("get", value.fget),)
+
+
+def _of_object(value: Any) -> Iterator[tuple[str, Any]]:
+    """Attributes and class of an object; of a library's own objects only modules are opened."""
+    if isinstance(value, types.ModuleType) or (
+        _foreign(type(value)) and not isinstance(value, nn.Module)
+    ):
+        return
+    yield "class", type(value)
+    own = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name):
+                own[name] = getattr(value, name)
+    for name, part in own.items():
+        if name in ("_parameters", "_buffers", "_modules"):
+            yield from part.items()
+        elif name not in _IRRELEVANT and not (isinstance(part, dict) and not part):
+            yield name, part
+
+
+@_parts.register(type)
+def _of_class(kind: type) -> Iterator[tuple[str, Any]]:
+    """What a class and its bases define; of a library's classes only which function is called."""
+    for base in kind.__mro__:
+        if _foreign(base):
+            yield f"{base.__name__}.forward", getattr(kind, "forward", None)
+            return
+        for name, part in vars(base).items():
+            if name not in _UNCALLED and name not in _IRRELEVANT:
+                yield f"{base.__name__}.{name}", part
+
+
+@_parts.register(types.FunctionType)
+def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Defaults, closure, and the globals that a function's code names; nothing of a library's."""
+    if _foreign(function):
+        return
+    yield "defaults", function.__defaults__
+    yield "keywords", function.__kwdefaults__
+    yield "attributes", function.__dict__
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not filled yet
+            yield name, None
+    names = _names(function.__code__)
+    for name in names:
+        part = function.__globals__.get(name)
+        if isinstance(part, types.ModuleType):
+            if part.__name__.partition(".")[0] not in _LIBRARIES:
+                yield from ((f"{name}.{n}", getattr(part, n)) for n in names if hasattr(part, n))
+        elif part is not None:
+            yield name, part
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """Global names and attributes in a code and in the functions that it defines."""
+    found = list(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found += _names(constant)
+    return list(dict.fromkeys(found))
+
+
+def _foreign(thing: Any) -> bool:
+    """Whether a class or function belongs to a library, which does not change."""
+    return str(getattr(thing, "__module__", "") or "builtins").partition(".")[0] in _LIBRARIES
