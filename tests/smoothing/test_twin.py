@@ -197,20 +197,24 @@ def test_a_module_is_captured_where_that_pays(two, monkeypatch):
     assert vars(net) == before
 
 
-def test_capturing_leaves_no_stand_ins_in_a_module(two, monkeypatch):
-    class Caches(nn.Module):
+def test_capturing_calls_a_copy(monkeypatch):
+    """What capturing would leave in a module, stand-ins for tensors among it, is left in the copy."""
+
+    class Kept(Wrapped):
         def __init__(self) -> None:
             super().__init__()
-            self.inner, self.known = layers(), {}
+            self.kept = []
 
         def forward(self, z: Tensor) -> Tensor:
-            return self.inner(z) * self.known.setdefault(type(z), z.new_ones(1))
+            self.kept.append(z)
+            return self.inner(z)
 
     monkeypatch.setattr(twin, "WORTH", 1)
-    net = Caches().eval()
-    found = Smoothed(net, NOISE, 3).counts(X, 300)
-    assert [type(one) for one in net.known.values()] == [Tensor]
-    assert torch.equal(found, Smoothed(layers(), NOISE, 3).counts(X, 300))
+    net = Kept().eval()
+    found = twin_of(net, None, NOISE, X, streams(), 1)
+    assert isinstance(found, certus.Graph)
+    assert [len(rows) for rows in net.kept] == [64]  # the comparison
+    assert found.tensors()[0][1].data_ptr() == net.inner[0].weight.data_ptr()
 
 
 @pytest.mark.parametrize("noise", [NOISE, Columns(1, 0.5)])

@@ -105,7 +105,7 @@ def _plain(module: nn.Module) -> bool:
 def _captured(module: nn.Module, example: Tensor) -> Graph | None:
     """The graph of a module, None where there is none. It is a copy that is captured, with the same tensors.
 
-    Capturing calls `forward` with stand-ins for tensors, which a module that keeps things would keep.
+    Capturing calls `forward` with other values and stand-ins for tensors, which a module might keep.
     """
     shared = {id(held): held for part in module.modules() for held in _tensors(part)}
     try:
