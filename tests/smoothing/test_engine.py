@@ -12,7 +12,8 @@ import certus
 from certus.smoothing import Gaussian, Smoothed
 from certus.smoothing.derandomized import Columns
 from certus.smoothing.draws import BLOCK, Stream
-from certus.smoothing.engine import Engine, Piece
+from certus.smoothing.engine import Engine
+from certus.smoothing.piece import Piece
 from certus.smoothing.response import response
 from certus.smoothing.rules import Judgement, Path, Rule
 

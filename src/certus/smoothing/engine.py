@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from typing import NamedTuple, Self, TypeVar
@@ -14,39 +13,11 @@ from torch import Tensor
 from certus.core import ModelError, validate
 from certus.core.memory import keep_freed
 from certus.smoothing.derandomized import Derandomized
-from certus.smoothing.draws import BLOCK, Stream
 from certus.smoothing.noise import Noise
+from certus.smoothing.piece import Piece
 from certus.smoothing.response import Response
 
-GROUP = 32  # inputs for which one thread draws the samples that they share
 _TICK = 0.2  # seconds between two reports of progress
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Samples number start to stop - 1 of one stream, for some of the inputs (positions)."""
-
-    stream: Stream | None  # None for a set of copies, which are not drawn
-    start: int
-    stop: int
-    inputs: tuple[int, ...]
-
-    @property
-    def rows(self) -> int:
-        """Noisy copies that it makes."""
-        return (self.stop - self.start) * len(self.inputs)
-
-    def cut(self, samples: int) -> Iterator["Piece"]:
-        """Parts of at most so many samples, and of GROUP inputs, so that several threads find work."""
-        start = self.start
-        while start < self.stop:
-            stop = start + samples
-            whole = stop - stop % BLOCK
-            stop = whole if whole > start else stop  # or the next piece draws a block again
-            stop = min(stop, self.stop)
-            for first in range(0, len(self.inputs), GROUP):
-                yield Piece(self.stream, start, stop, self.inputs[first : first + GROUP])
-            start = stop
 
 
 class Span(NamedTuple):

@@ -12,8 +12,9 @@ from certus.core import ArgumentError, ModelError, validate
 from certus.core.random import generator
 from certus.smoothing.checks import keys_of, placed, refuse_training, steady
 from certus.smoothing.draws import ATTACK, Stream
-from certus.smoothing.engine import Evaluator, Piece, Sink, Span
+from certus.smoothing.engine import Evaluator, Sink, Span
 from certus.smoothing.noise import Noise
+from certus.smoothing.piece import Piece
 from certus.smoothing.twin import twin_of
 
 MEMORY = 2**28  # bytes of values or counts that are held at once, if one input takes no more
