@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from certus.core import ArgumentError, ModelError
+from certus.core.random import reseed
 from certus.smoothing import Gaussian, Smoothed
 from certus.smoothing.draws import ATTACK, BLOCK, ESTIMATE, Stream
 
@@ -36,15 +37,14 @@ def test_any_batch_gives_the_same_counts(batch, n):
 
 def test_counts_are_those_of_the_plain_definition():
     """Straight from the definition, sample by sample, with the documented keys."""
-    model, x, n, ids = net(), inputs(2), 130, [7, 3]
+    model, x, n, ids = net(), inputs(2), 300, [7, 3]
     for b, key in enumerate(ids):
         stream = Stream.of(Gaussian(0.7), 5, key, ESTIMATE)
-        draws = torch.cat(
-            [
-                Gaussian(0.7).sample((BLOCK, 1, 3, 4), torch.Generator().manual_seed(seed), x.dtype)
-                for seed in map(stream.seed, range(3))
-            ]
-        )[:n]
+        blocks = []
+        for block in range(2):
+            reseed(own := torch.Generator(), stream.key(block))
+            blocks.append(Gaussian(0.7).sample((4 * BLOCK, 1, 3, 4), own, x.dtype))
+        draws = torch.cat(blocks)[:n]
         winners = torch.stack([model(x[b : b + 1] + e).argmax() for e in draws])
         expected = torch.bincount(winners, minlength=3)
         assert torch.equal(smoothed(seed=5).counts(x, n, ids, ESTIMATE)[b], expected)
@@ -183,6 +183,7 @@ GOOD = {"module": net(), "noise": Gaussian(1.0), "num_classes": 3}
         {"seed": 0.5},
         {"batch": 0},
         {"batch": True},
+        {"graph": net()},
     ],
 )
 def test_bad_configuration(change):

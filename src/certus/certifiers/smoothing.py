@@ -95,6 +95,7 @@ class SmoothingCertifier(Certifier):
             seed=self.seed,
             batch=self.batch,
             shared=self.shared,
+            graph=query.graph,
         )
 
     def run(self, query: Query) -> list[Answer]:

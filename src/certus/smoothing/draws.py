@@ -5,53 +5,52 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certus.core.random import derive
+from certus.core.random import digest, reseed
 from certus.smoothing.noise import Noise
 
 BLOCK = 64
-"""Samples that are drawn from one seed: any range of a stream is made of whole blocks and parts of two."""
+"""Samples that are drawn from one key: any range of a stream is made of whole blocks and parts of two."""
+
+_SMALL, _TIMES = (
+    64,
+    4,
+)  # draws of so few numbers come in larger blocks: a key costs as much as 2,000 numbers
 
 # Streams of noise that must stay apart.
 SELECT, ESTIMATE, PREDICT, ATTACK, SECOND_LAW = 1, 2, 3, 4, 6
-
-_WORD = 2**32  # torch's generator on the CPU takes no more than the low 32 bits of a seed
-_STAGES = 16
-_SPREAD = 0x9E3779B1  # odd, so that multiplying by it permutes the words
 
 
 @dataclass(frozen=True)
 class Stream:
     """The draws number 0, 1, 2, ... of a noise for one (seed, key, stage).
 
-    Every block of every stage of one (seed, key) has a seed of its own: they are counted through all
-    32-bit words from a hashed start, so that no block is ever repeated within an input (a hash of its
-    own for each of 1,500 blocks would repeat one in 4,000 times).
+    Every block starts from a generator state of its own, which is made of `base`, 128 bits that stand for
+    (seed, key, stage), and the block's number: no two blocks are the same, of one stream or of two.
     """
 
     noise: Noise
-    base: int
-    stage: int
+    base: bytes
 
     @classmethod
     def of(cls, noise: Noise, seed: int, key: int, stage: int) -> "Stream":
-        """The stream of a key, which hashes (seed, key) once."""
-        return cls(noise, derive(seed, key) % _WORD, stage)
+        """The stream of a key."""
+        return cls(noise, digest(seed, key, stage))
 
-    def seed(self, block: int) -> int:
-        """Seed of a block, less than 2^32 and different for every (stage, block)."""
-        return (self.base + (self.stage + _STAGES * block) * _SPREAD) % _WORD
+    def key(self, block: int) -> bytes:
+        """What a block is drawn from: different for every (seed, key, stage, block)."""
+        return self.base + block.to_bytes(8, "big")
 
     def fill(self, out: Tensor, start: int, generator: torch.Generator) -> None:
         """Overwrite out [m, *shape of a draw] with the draws number start to start + m - 1."""
-        done = 0
+        done, size = 0, BLOCK * (_TIMES if out.shape[1:].numel() <= _SMALL else 1)
         while done < len(out):
-            block, skip = divmod(start + done, BLOCK)
-            take = min(BLOCK - skip, len(out) - done)
-            generator.manual_seed(self.seed(block))
-            if take == BLOCK:
-                self.noise.fill(out[done : done + BLOCK], generator)
+            block, skip = divmod(start + done, size)
+            take = min(size - skip, len(out) - done)
+            reseed(generator, self.key(block))
+            if take == size:
+                self.noise.fill(out[done : done + size], generator)
             else:  # a part of a block is cut from the whole, as a shorter draw holds other numbers
-                whole = torch.empty((BLOCK, *out.shape[1:]), dtype=out.dtype)
+                whole = torch.empty((size, *out.shape[1:]), dtype=out.dtype)
                 self.noise.fill(whole, generator)
                 out[done : done + take] = whole[skip : skip + take]
             done += take

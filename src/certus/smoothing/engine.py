@@ -3,51 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from threading import Lock
+from time import monotonic
 from typing import NamedTuple, Self, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certus.core import ModelError, validate
 from certus.core.memory import keep_freed
-from certus.graph import Graph
 from certus.smoothing.derandomized import Derandomized
-from certus.smoothing.draws import BLOCK, Stream
 from certus.smoothing.noise import Noise
+from certus.smoothing.piece import Piece
 from certus.smoothing.response import Response
-from certus.smoothing.state import keeps_state
 
-GROUP = 32  # inputs for which one thread draws the samples that they share
 _TICK = 0.2  # seconds between two reports of progress
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Samples number start to stop - 1 of one stream, for some of the inputs (positions)."""
-
-    stream: Stream | None  # None for a set of copies, which are not drawn
-    start: int
-    stop: int
-    inputs: tuple[int, ...]
-
-    @property
-    def rows(self) -> int:
-        """Noisy copies that it makes."""
-        return (self.stop - self.start) * len(self.inputs)
-
-    def cut(self, samples: int) -> Iterator["Piece"]:
-        """Parts of at most so many samples, and of GROUP inputs, so that several threads find work."""
-        start = self.start
-        while start < self.stop:
-            stop = start + samples
-            whole = stop - stop % BLOCK
-            stop = whole if whole > start else stop  # or the next piece draws a block again
-            stop = min(stop, self.stop)
-            for first in range(0, len(self.inputs), GROUP):
-                yield Piece(self.stream, start, stop, self.inputs[first : first + GROUP])
-            start = stop
 
 
 class Span(NamedTuple):
@@ -75,11 +45,10 @@ S = TypeVar("S", bound=Sink)
 class Evaluator:
     """Noisy copies of inputs x [B, *shape] through a module, `batch` rows at most in a call.
 
-    On the CPU every thread of torch works by itself: it draws, adds and evaluates its own pieces with
-    single-threaded operations, so that no core waits for another. Which rows share a call depends on
-    the pieces and on `batch`, never on the threads. What may keep state, a callable that is neither
-    nn.Module nor Graph or an nn.Module that is seen to (`keeps_state`), is called by one thread only.
-    A context manager: leaving it stops the threads.
+    The module is called by the thread that asks, unless `several` may call it at once (`twin_of`). Then
+    every thread of torch works by itself: it draws, adds and evaluates its own pieces with single-threaded
+    operations, so that no core waits for another. Which rows share a call depends on the pieces and on
+    `batch`, never on the threads. A context manager: leaving it stops the threads.
     """
 
     def __init__(
@@ -89,10 +58,11 @@ class Evaluator:
         x: Tensor,
         batch: int,
         response: Response | None = None,
+        several: bool = False,
     ) -> None:
         keep_freed()
         self.noise, self.x, self.batch = noise, x, batch
-        self.response = response
+        self.response, self.several = response, several
         self.answer: Callable[[Tensor], Tensor] = response or module
         wide = torch.promote_types(x.dtype, torch.float32)  # half precision would coarsen the draws
         local = x.detach().to(device="cpu", dtype=wide)
@@ -104,15 +74,10 @@ class Evaluator:
         self.laid = images and _taken(self.answer, probe)
         self._desks: list[_Desk] = []
         self._threads = torch.get_num_threads()
-        alone = isinstance(module, nn.Module | Graph) and x.device.type == "cpu"
-        self._workers = self._threads if alone else 1
-        if self._workers > 1 and isinstance(module, nn.Module):
-            plain = x.new_zeros((1, *noise.rows_shape(shape)))
-            self._workers = 1 if keeps_state(module, plain) else self._workers
-        self._pool = ThreadPoolExecutor(
-            self._workers,
-            initializer=torch.set_num_threads,
-            initargs=(1 if alone else self._threads,),
+        self._pool = (
+            ThreadPoolExecutor(  # starts a thread when it gets work, none where it gets none
+                self._threads, initializer=torch.set_num_threads, initargs=(1,)
+            )
         )
 
     def __enter__(self) -> Self:
@@ -136,7 +101,29 @@ class Evaluator:
         report is called from this thread with the rows done so far.
         """
         queue = _Queue(self._loads(pieces))
-        workers = [self._pool.submit(self._work, queue, sink()) for _ in range(self._workers)]
+        kept = (self._by_several if self.several else self._by_this)(queue, sink, report)
+        report(queue.done)
+        return kept
+
+    def _by_this(
+        self, queue: "_Queue", sink: Callable[[], S], report: Callable[[int], None]
+    ) -> list[S]:
+        """By the thread that asks, with torch's operations as they are set there."""
+        last = monotonic()
+
+        def now_and_then() -> None:
+            nonlocal last
+            if monotonic() > last + _TICK:
+                report(queue.done)
+                last = monotonic()
+
+        return [self._work(queue, sink(), now_and_then)]
+
+    def _by_several(
+        self, queue: "_Queue", sink: Callable[[], S], report: Callable[[int], None]
+    ) -> list[S]:
+        """By as many threads as torch has."""
+        workers = [self._pool.submit(self._work, queue, sink()) for _ in range(self._threads)]
         try:
             while wait(workers, timeout=_TICK, return_when=FIRST_EXCEPTION).not_done:
                 report(queue.done)
@@ -145,9 +132,7 @@ class Evaluator:
         finally:
             queue.close()  # after an error or an interrupt the others stop at their next piece
             wait(workers)
-        kept = [worker.result() for worker in workers]
-        report(queue.done)
-        return kept
+        return [worker.result() for worker in workers]
 
     def _loads(self, pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         """Pieces cut to `batch` samples of GROUP inputs, and put together to about `batch` rows."""
@@ -163,8 +148,8 @@ class Evaluator:
             yield load
 
     @torch.inference_mode()
-    def _work(self, queue: "_Queue", sink: S) -> S:
-        """One thread's share of the loads."""
+    def _work(self, queue: "_Queue", sink: S, after: Callable[[], None] = lambda: None) -> S:
+        """One thread's share of the loads; after is called after each."""
         try:
             desk = self._desks.pop()
         except IndexError:  # the first run, or another thread was faster
@@ -176,6 +161,7 @@ class Evaluator:
                 desk.add(piece)
             desk.flush()
             queue.finished(rows)
+            after()
         self._desks.append(desk)
         return sink
 
@@ -191,8 +177,9 @@ class Engine(Evaluator):
         x: Tensor,
         batch: int,
         response: Response | None = None,
+        several: bool = False,
     ) -> None:
-        super().__init__(module, noise, x, batch, response)
+        super().__init__(module, noise, x, batch, response, several)
         self.num_classes = num_classes
 
     def tally(
@@ -301,7 +288,9 @@ class _Desk:
         if not self._used:
             return
         engine = self._engine
-        rows, owner = self._rows[: self._used].to(engine.x), self._owner[: self._used]
+        owner = self._owner[: self._used]
+        # What is not known to keep nothing may keep the very rows, and these are written again.
+        rows = self._rows[: self._used].to(engine.x, copy=not engine.several)
         self.sink.take(engine.answer(rows), owner, self._spans)
         self._spans.clear()
         self._used = 0

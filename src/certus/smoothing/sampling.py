@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from certus.smoothing.draws import Stream
-from certus.smoothing.engine import Engine, Piece
+from certus.smoothing.engine import Engine
 from certus.smoothing.noise import Noise
+from certus.smoothing.piece import Piece
 from certus.smoothing.rules import Judgement, Path, Rule
 
 ROUND = 2**15  # rows of a round: enough to keep every thread busy between two looks

@@ -25,6 +25,7 @@ from certus.smoothing.response import response
 from certus.smoothing.rules import Fixed, Rule
 from certus.smoothing.sampling import Settled, estimate, merged
 from certus.smoothing.statistics import agreement_p_value, level
+from certus.smoothing.twin import twin_of
 
 _BUFFER = 2**26  # bytes of rows in one call of the module
 COIN = 5  # key of the one uniform draw of an input, apart from all streams of noise
@@ -35,8 +36,10 @@ class Smoothed:
     """g(x) = the class that `module` gives most often to noisy copies of x.
 
     module is any callable [N, *rows] -> logits [N, num_classes] that treats the rows of a batch
-    independently and gives the same answer every time; an nn.Module must be in evaluation mode. Several
-    threads call an nn.Module at once, unless its parts are seen to keep something (`keeps_state`).
+    independently and gives the same answer every time; an nn.Module must be in evaluation mode. It is called
+    by the thread that asks alone, as it may keep things from call to call. On a CPU several threads call a
+    Graph or a module of torch's own layers, and in place of another module its `graph`, or one captured
+    here for 65,536 rows or more, if that gives the module's answers (`twin_of`).
     Inputs are moved to the device and dtype of an nn.Module or Graph, otherwise the module gets theirs.
     noise is a `Noise`, or a `Derandomized` set of copies, whose certificates are proofs.
 
@@ -57,6 +60,7 @@ class Smoothed:
     seed: int = field(default=0, kw_only=True)
     batch: int = field(default=256, kw_only=True)
     shared: bool = field(default=False, kw_only=True)
+    graph: Graph | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse what can never be used: ArgumentError for arguments, ModelError for the module."""
@@ -67,6 +71,10 @@ class Smoothed:
         validate.count(self.num_classes, "num_classes", 2)
         validate.count(self.seed, "seed", 0)
         validate.count(self.batch, "batch")
+        if not isinstance(self.graph, Graph | None):
+            raise ArgumentError(
+                f"graph must be the Graph of module or None, got {self.graph!r:.80}"
+            )
         refuse_training(self.module)
 
     def predict(
@@ -117,11 +125,10 @@ class Smoothed:
             raise ArgumentError(f"rule must be a Rule such as Fixed(n=1000), got {rule!r}")
         x, keys = self._ready(x, ids)
         noise, total = self.noise, len(x) * (rule.n0 + rule.n)
-        with self._engine(x) as engine:
+        first = self._streams(keys, SELECT)
+        with self._engine(x, first, total) as engine:
             chosen = engine.tally(
-                merged(
-                    (stream, 0, rule.n0, b) for b, stream in enumerate(self._streams(keys, SELECT))
-                ),
+                merged((stream, 0, rule.n0, b) for b, stream in enumerate(first)),
                 lambda rows: progress(rows, total, "selection"),
             ).argmax(1)
             inputs = [
@@ -171,7 +178,7 @@ class Smoothed:
         if isinstance(self.noise, Derandomized):
             streams, n = [None] * len(x), self.noise.copies(tuple(x.shape[1:]))
         total = len(x) * n
-        with self._engine(x) as engine:
+        with self._engine(x, streams, total) as engine:
             return engine.tally(
                 merged((stream, 0, n, b) for b, stream in enumerate(streams)),
                 lambda rows: progress(rows, total),
@@ -249,7 +256,8 @@ class Smoothed:
             evidence=evidence,
         )
 
-    def _engine(self, x: Tensor) -> Engine:
+    def _engine(self, x: Tensor, streams: Sequence[Stream | None], work: int) -> Engine:
+        """What evaluates `work` copies of x, of these streams first."""
         cut = None
         exact = x.device.type == "cpu" and x.dtype.itemsize >= 4  # as draws are, which it is given
         if self.shared and exact and isinstance(self.module, Graph):
@@ -257,7 +265,9 @@ class Smoothed:
             cut = response(self.module) if additive else None
         row = prod(self.noise.rows_shape(tuple(x.shape[1:]))) * 4
         batch = min(self.batch, max(1, _BUFFER // row))  # a large image alone fills a cache
-        return Engine(self.module, self.noise, self.num_classes, x, batch, cut)
+        twin = twin_of(self.module, self.graph, self.noise, x, streams, work)
+        called = self.module if twin is None else twin
+        return Engine(called, self.noise, self.num_classes, x, batch, cut, twin is not None)
 
     def _streams(self, keys: list[int], stage: int) -> list[Stream]:
         """The draws of every input; of a Derandomized set there are none."""

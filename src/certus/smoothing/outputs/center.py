@@ -126,7 +126,7 @@ class CenterSmoothing(Sampled):
             n, shift_of(self.noise).most(0.5 + self.margin, float(radius)), alpha / 2
         )
         reach = []
-        with self.evaluator(x) as evaluator:
+        with self.evaluator(x, keys, ESTIMATE, n) as evaluator:
             drawn = self.drawn(
                 evaluator,
                 keys,
@@ -174,7 +174,7 @@ class CenterSmoothing(Sampled):
     ) -> Tensor:
         """Centers, NaN where the check fails."""
         first = len(x) * n0
-        with self.evaluator(x) as evaluator:
+        with self.evaluator(x, keys, SELECT, 2 * n0) as evaluator:
             chosen = [
                 self._center(torch.from_numpy(values))
                 for values in self.drawn(

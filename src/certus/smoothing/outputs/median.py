@@ -103,7 +103,7 @@ class SmoothedRegression(Sampled):
         share = alpha / (2 * like.numel() if self.joint else 2)
         low, high = ranks(shift_of(self.noise), self.percentile, float(radius), n, share)
         total, found = len(x) * n, []
-        with self.evaluator(x) as evaluator:
+        with self.evaluator(x, keys, ESTIMATE, n) as evaluator:
             for values in self.drawn(
                 evaluator, keys, like, n, ESTIMATE, lambda rows: progress(rows, total)
             ):
@@ -148,7 +148,7 @@ class SmoothedRegression(Sampled):
         x, keys, like = self.ready(x, ids)
         share = alpha / (2 * like.numel() if self.joint else 2)
         first, total = len(x) * n0, len(x) * (n0 + n)
-        with self.evaluator(x) as evaluator:
+        with self.evaluator(x, keys, SELECT, n0 + n) as evaluator:
             middle = middle_order(n0, self.percentile)
             centers = [
                 ordered(values, middle)[0]

@@ -13,8 +13,10 @@ from certus.core.random import generator
 from certus.core.replay import refuse_training
 from certus.smoothing.checks import keys_of, placed, steady
 from certus.smoothing.draws import ATTACK, Stream
-from certus.smoothing.engine import Evaluator, Piece, Sink, Span
+from certus.smoothing.engine import Evaluator, Sink, Span
 from certus.smoothing.noise import Noise
+from certus.smoothing.piece import Piece
+from certus.smoothing.twin import twin_of
 
 MEMORY = 2**28  # bytes of values or counts that are held at once, if one input takes no more
 
@@ -24,8 +26,9 @@ class Sampled:
     """What `Smoothed` is for classifiers, for a module [N, *rows] -> [N, *out] of real values.
 
     The module treats the rows of a batch independently and gives the same answer every time; an
-    nn.Module must be in evaluation mode. Draws depend on (seed, input id, stage, block of samples) only,
-    so that answers do not depend on `batch`, the order or the split of the inputs, or threads.
+    nn.Module must be in evaluation mode. Which threads call it is said at `Smoothed`. Draws depend on
+    (seed, input id, stage, block of samples) only, so that answers do not depend on `batch`, the order or
+    the split of the inputs, or threads.
     """
 
     module: Callable[[Tensor], Tensor]
@@ -68,9 +71,12 @@ class Sampled:
         streams = ((b, Stream.of(self.noise, self.seed, keys[b], stage)) for b in inputs)
         return [Piece(stream, samples.start, samples.stop, (b,)) for b, stream in streams]
 
-    def evaluator(self, x: Tensor) -> Evaluator:
-        """What evaluates noisy copies of x; a context manager."""
-        return Evaluator(self.module, self.noise, x, self.batch)
+    def evaluator(self, x: Tensor, keys: Sequence[int], stage: int, samples: int) -> Evaluator:
+        """What evaluates so many noisy copies of each input, of this stage first; a context manager."""
+        streams = [Stream.of(self.noise, self.seed, key, stage) for key in keys]
+        twin = twin_of(self.module, None, self.noise, x, streams, samples * len(x))
+        called = self.module if twin is None else twin
+        return Evaluator(called, self.noise, x, self.batch, several=twin is not None)
 
     def drawn(
         self,

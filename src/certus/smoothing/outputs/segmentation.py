@@ -124,7 +124,7 @@ class SmoothedSegmentation(Sampled):
             raise ArgumentError(f"n0 ({n0}) must not exceed n ({n}): n0 only chooses the classes")
         x, keys, like = self.ready(x, ids)
         tests: list[_Test] = []
-        with self.evaluator(x) as evaluator:
+        with self.evaluator(x, keys, SELECT, n0 + n) as evaluator:
             for inputs in groups(len(x), 8 * like.numel()):
                 chosen = self._chosen(evaluator, keys, inputs, like, n0)
                 some = [_Test(b, own) for b, own in zip(inputs, chosen, strict=True)]
