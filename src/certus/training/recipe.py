@@ -10,7 +10,7 @@ from certus.core.progress import silent
 from certus.core.validate import count, positive
 from certus.smoothing.noise import Gaussian
 from certus.training.initialise import interval_weights
-from certus.training.loop import History, Plan, train
+from certus.training.loop import History, train
 from certus.training.loss import (
     Adversarial,
     CrownIBPLoss,
@@ -29,6 +29,7 @@ from certus.training.noisy import (
     SmoothMix,
     Stability,
 )
+from certus.training.plan import Plan
 from certus.training.schedule import Constant, Cosine, Ramp, Schedule
 
 _SMALL_DATA = 10_000  # inputs; below it an epoch has few steps and batches are smaller

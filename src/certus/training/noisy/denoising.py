@@ -22,6 +22,7 @@ class Denoising(Noisy):
     """
 
     classifies: ClassVar[bool] = False
+    ascends: ClassVar[bool] = False
     classifier: nn.Module | None = field(default=None, repr=False)
     weight: float = 1.0
 
