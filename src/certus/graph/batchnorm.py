@@ -15,7 +15,6 @@ from certus.graph.expression import Expression
 from certus.graph.graph import Graph, Node
 from certus.graph.op import Op
 
-
 Statistics = tuple[Tensor, Tensor]  # new running mean and variance of one node
 
 

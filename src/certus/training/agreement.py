@@ -22,7 +22,8 @@ from certus.graph.expression import Expression
 from certus.training.blame import differing_part, sources
 from certus.training.mode import Normalisations, called, training_mode
 
-_ROWS = 32  # of the first batch; enough for batch statistics, little beside one step
+_ROWS = (8, 64)  # of the first batch: enough for batch statistics, little beside an epoch
+_ELEMENTS = 2**22  # of all values of one pass, where these are not too few rows
 _SCALES = (1.0, 1e3, 1e-3)  # of the output's gradient: hooks and clips act on large or small ones
 # dtype: largest relative difference of values and of gradients, and what is zero beside all gradients
 _TOLERANCE = {torch.float64: (1e-5, 1e-4, 1e-8), torch.float32: (1e-3, 1e-2, 1e-4)}
@@ -51,7 +52,8 @@ def check_agreement(
     module = norms.graph.original
     assert isinstance(module, nn.Module)
     _refuse_backward_hooks(module)
-    x = x[:_ROWS].detach()
+    width = sum(node.numel for node in norms.graph.nodes)
+    x = x[: min(_ROWS[1], max(_ROWS[0], _ELEMENTS // width))].detach()
     dtypes = dict.fromkeys((torch.float64, x.dtype))
     with _aside(module), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -128,7 +130,7 @@ class _Pair:
                 part = called(above, self.module.get_submodule(above))
                 raise ModelError(
                     f"{part} changes its {own!r} in training mode, which training on the captured "
-                    f"graph does not do; {_advice(above)}"
+                    f"graph does not do, so it would not stay what it is; {_advice(above)}"
                 )
         return _Side(values, self._gradients(held, x))
 
@@ -156,9 +158,7 @@ class _Pair:
         )
 
     def _judge(self, own: _Side, ours: _Side) -> None:
-        pairs = {
-            name: _filled(grad, ours.gradients[name]) for name, grad in own.gradients.items()
-        }
+        pairs = {name: _filled(grad, ours.gradients[name]) for name, grad in own.gradients.items()}
         every = [own.values, ours.values, *(t for pair in pairs.values() for t in pair)]
         if not all(bool(torch.isfinite(t).all()) for t in every):
             return  # outside of a function's domain; the loop says so where it matters
@@ -258,10 +258,11 @@ def _told(wrong: Sequence[str], found: Sequence[str]) -> str:
     what = [repr(name) if name else "the input" for name in wrong]
     listed = ", ".join(what[:3]) + (f" and {len(what) - 3} more" if len(what) > 3 else "")
     cause = "; ".join(found[:3]) if found else "a function or hook with its own backward pass"
+    way = " or freeze what gets no gradient with requires_grad_(False)" if all(wrong) else ""
     return (
         f"the model's own gradient for {listed} is not the derivative of what it computes, by which "
-        f"the captured graph would be trained: {cause}. Write it without detach, no_grad, hooks and "
-        "own backward passes, or freeze what gets no gradient with requires_grad_(False)"
+        f"the captured graph would be trained: {cause}; write it without detach, no_grad, hooks and "
+        f"own backward passes{way}"
     )
 
 

@@ -194,7 +194,9 @@ class _Identity:
         cls = type(value)
         kinds = [c for c in cls.__mro__ if c is not object]
         slotted = [c for c in kinds if "__slots__" in vars(c)]
-        if not (all(c.__flags__ & _HEAP for c in kinds) and (slotted or hasattr(value, "__dict__"))):
+        if not (
+            all(c.__flags__ & _HEAP for c in kinds) and (slotted or hasattr(value, "__dict__"))
+        ):
             raise _nameless(name, value)
         own = dict(getattr(value, "__dict__", {}))
         for part in slotted:
@@ -239,4 +241,3 @@ def _name_of(cls: type) -> str:
 
 def _trusted(module: str | None) -> bool:
     return (module or "").split(".")[0] in _TRUSTED
-

@@ -1,6 +1,7 @@
 """The key of a training: what a snapshot must find again before it goes on."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -16,9 +17,7 @@ from certus.training.plan import Plan
 _TOLD = {"model": "the model", "data": "the data", "loss": "the loss", "plan": "the plan"}
 
 
-def key_of(
-    graph: Graph, still: Iterable[str], loss: Loss, plan: Plan, x: Tensor, y: Tensor
-) -> str:
+def key_of(graph: Graph, still: Iterable[str], loss: Loss, plan: Plan, x: Tensor, y: Tensor) -> str:
     """`model=... data=... loss=... plan=...`, each a hash; taken before the first step.
 
     The model counts with its operations, initial weights, what of them trains, and the parts that
@@ -26,7 +25,7 @@ def key_of(
     """
     module = graph.original
     assert isinstance(module, nn.Module)
-    named = dict(module.named_parameters(remove_duplicate=False))
+    named: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     named |= dict(module.named_buffers(remove_duplicate=False))
     names = {id(t): name for name, t in reversed(named.items())}
     model = (_operations(graph, names), named, sorted(still))
@@ -65,7 +64,7 @@ def _operations(graph: Graph, names: dict[int, str]) -> list[Any]:
             type(node.op).__name__,
             node.inputs,
             node.shape,
-            [(name, plain(value)) for name, value in sorted(vars(node.op).items())],
+            [(f.name, plain(getattr(node.op, f.name))) for f in fields(node.op)],
         )
         for node in graph.nodes
     ] + [graph.output]

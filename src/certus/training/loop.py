@@ -79,7 +79,7 @@ def train(
 
     Raises ArgumentError for data that do not fit and a loss that is none or returns none, ModelError
     for a module that would train otherwise than its graph, and where the loss, a gradient or a
-    running statistic is not finite (weights and statistics are those of the step before), FileError
+    running statistic is not finite (weights and statistics are then those of the step before), FileError
     for a snapshot of another training.
     """
     _check_types(module, loss, plan, snapshot)
@@ -137,6 +137,8 @@ class _Run:
             found = self._step(self.x[index], self.y[index], moment)
             sums += torch.tensor((*found[:2], found[2] or 0.0)) * len(index)
             bounded = bounded and found[2] is not None
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+            raise ModelError("the weights are no longer finite; use a lower learning rate")
         total, right, robust = (sums / len(self.x)).tolist()
         return Epoch(
             epoch=epoch,
@@ -231,7 +233,7 @@ def _check_types(module: object, loss: object, plan: object, snapshot: object) -
     kinds = {"module": nn.Module, "loss": Loss, "plan": Plan, "snapshot": Snapshot | None}
     given = {"module": module, "loss": loss, "plan": plan, "snapshot": snapshot}
     for name, value in given.items():
-        if not isinstance(value, kinds[name]):  # type: ignore[arg-type]
+        if not isinstance(value, kinds[name]):
             wanted = getattr(kinds[name], "__name__", "Snapshot")
             found = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:80]
             raise ArgumentError(f"{name} must be an instance of {wanted}, got {found}")
@@ -240,7 +242,7 @@ def _check_types(module: object, loss: object, plan: object, snapshot: object) -
 def _labels(y: Tensor, x: Tensor, graph: Graph, loss: Loss) -> Tensor:
     """The labels on the device of x, or whatever the loss takes in their place."""
     if loss.classifies:
-        logits(graph(x[:1].new_zeros(1, *graph.input_shape)), 1)
+        logits(torch.zeros(1, *graph.output_shape), 1)  # its line on shapes that are no logits
         return labels(y, len(x), graph.output_shape[0]).to(x.device)
     if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
         found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__

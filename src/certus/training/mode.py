@@ -41,7 +41,9 @@ def still_parts(module: nn.Module) -> frozenset[str]:
 
 def called(name: str, part: nn.Module) -> str:
     """A part as an error names it."""
-    return f"{type(part).__name__} {name!r}" if name else f"{type(part).__name__}, the model itself,"
+    return (
+        f"{type(part).__name__} {name!r}" if name else f"{type(part).__name__}, the model itself,"
+    )
 
 
 @contextmanager
@@ -98,21 +100,24 @@ class Normalisations:
         """Write what `moved` found."""
         settle(self.graph, statistics)
         for position in statistics:
-            layer = self.layers[position]
-            if self.momentum is None and layer.momentum is None:
-                layer.num_batches_tracked += 1  # which its average is weighed by
+            if (seen := self._counted(position)) is not None:
+                seen += 1
 
     def _momenta(self) -> dict[int, float]:
         if self.momentum is not None:
             return dict.fromkeys(self.layers, self.momentum)
         found: dict[int, float] = {}
         for position, layer in self.layers.items():
-            if layer.momentum is not None:
-                found[position] = layer.momentum
-            else:  # a layer that is used twice moves twice
-                again = sum(self.layers[i] is layer for i in found)
-                found[position] = 1.0 / (int(layer.num_batches_tracked) + again + 1)
+            seen = self._counted(position)
+            again = sum(self.layers[i] is layer for i in found)  # used twice, a layer moves twice
+            found[position] = layer.momentum or 0.0 if seen is None else 1 / (int(seen) + again + 1)
         return found
+
+    def _counted(self, position: int) -> Tensor | None:
+        """The batches that a cumulative average has seen; None for a layer with a momentum."""
+        layer = self.layers[position]
+        own = self.momentum is None and layer.momentum is None
+        return layer.num_batches_tracked if own else None
 
 
 def _drops(part: nn.Module) -> bool:

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 
 from certus.core import ArgumentError
 from certus.core.validate import count, positive
-from certus.training.schedule import Constant, Cosine, Schedule
+from certus.training.schedule import Constant, Cosine, Schedule, is_number
 
 _RANGE: Mapping[str, tuple[float, float]] = {
     "rate": (0.0, math.inf),
@@ -44,10 +43,10 @@ class Plan:
         count(self.batch, "batch", least=2)
         count(self.seed, "seed", least=0)
         positive(self.gradient_norm, "gradient_norm")
-        if self.momentum is not None and not (_is_number(self.momentum) and 0 <= self.momentum <= 1):
+        if self.momentum is not None and not (is_number(self.momentum) and 0 <= self.momentum <= 1):
             raise ArgumentError(f"momentum must lie in [0, 1] or be None, got {self.momentum!r}")
         pair = isinstance(self.clip, tuple | list) and len(self.clip) == 2
-        if not (pair and all(map(_is_number, self.clip)) and self.clip[0] < self.clip[1]):
+        if not (pair and all(map(is_number, self.clip)) and self.clip[0] < self.clip[1]):
             raise ArgumentError(f"clip must be (low, high) with low < high, got {self.clip!r}")
         for name in _RANGE:
             schedule = getattr(self, name)
@@ -61,11 +60,9 @@ class Plan:
     def at(self, name: str, time: float) -> float:
         """The value of the schedule `name` at a time in [0, 1]. ArgumentError outside its range."""
         value, (low, high) = getattr(self, name)(time), _RANGE[name]
-        if not (_is_number(value) and low <= value <= high and value < math.inf):
+        if not (is_number(value) and low <= value <= high and value < math.inf):
             wanted = f"in [{low:g}, {high:g}]" if high < math.inf else f"a finite number >= {low:g}"
-            raise ArgumentError(f"{name} must be {wanted} at all times, got {value!r} at {time:.3g}")
+            raise ArgumentError(
+                f"{name} must be {wanted} at all times, got {value!r} at {time:.3g}"
+            )
         return float(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -108,6 +108,10 @@ class Cosine:
 
 def _finite(*values: float) -> None:
     for value in values:
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not (number and math.isfinite(value)):
+        if not is_number(value) or not math.isfinite(value):
             raise ArgumentError(f"a schedule needs finite numbers, got {value!r}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number, of Python or of numpy, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
