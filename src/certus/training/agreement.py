@@ -97,7 +97,8 @@ class _Pair:
         twin = {n: t.detach().clone().requires_grad_(t.requires_grad) for n, t in held.items()}
         shape = (len(x), *self.norms.graph.output_shape)
         weights = (scale * torch.randn(shape, generator=draws, dtype=torch.float64)).to(x)
-        self._judge(self._module(x, held, twin, weights), self._graph(x, twin, weights))
+        ours = self._graph(x, twin, weights)
+        self._judge(self._module(x, held, twin, weights), ours)
 
     def _copies(self, draws: torch.Generator | None) -> dict[str, Tensor]:
         """Leaf copies of parameters and buffers by name; parameters are moved a little by draws."""

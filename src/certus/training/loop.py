@@ -83,6 +83,8 @@ def train(
     for a snapshot of another training.
     """
     _check_types(module, loss, plan, snapshot)
+    if not callable(progress):
+        raise ArgumentError(f"progress must be callable, got {progress!r:.80}")
     x = inputs(x)
     _check_range(x, plan.clip)
     still = still_parts(module)
@@ -127,7 +129,7 @@ class _Run:
         """Graph and module train alike, as far as what the loss shows of the first batch tells."""
         index = next(self._batches(0))
         moment = self._moment(0, 0, self.x[index])
-        check_agreement(self.norms, self.still, self._view(moment), type(self.loss).ascends)
+        check_agreement(self.norms, self.still, self._view(moment), self.loss.ascends)
 
     def epoch(self, epoch: int) -> Epoch:
         """One pass over the data in the order of (seed, epoch)."""

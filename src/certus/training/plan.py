@@ -9,7 +9,7 @@ from certus.core.validate import count, positive
 from certus.training.schedule import Constant, Cosine, Schedule, is_number
 
 _RANGE: Mapping[str, tuple[float, float]] = {
-    "rate": (0.0, math.inf),
+    "rate": (0.0, 1e30),  # a step from finite weights then ends at finite weights
     "eps": (0.0, math.inf),
     "kappa": (0.0, 1.0),
     "beta": (0.0, 1.0),
@@ -59,7 +59,11 @@ class Plan:
 
     def at(self, name: str, time: float) -> float:
         """The value of the schedule `name` at a time in [0, 1]. ArgumentError outside its range."""
-        value, (low, high) = getattr(self, name)(time), _RANGE[name]
+        low, high = _RANGE[name]
+        try:
+            value = getattr(self, name)(time)
+        except TypeError as error:
+            raise ArgumentError(f"{name} cannot be called with a time in [0, 1]: {error}") from error
         if not (is_number(value) and low <= value <= high and value < math.inf):
             wanted = f"in [{low:g}, {high:g}]" if high < math.inf else f"a finite number >= {low:g}"
             raise ArgumentError(

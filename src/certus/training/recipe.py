@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from certus.core import ArgumentError, Progress
 from certus.core.progress import silent
-from certus.core.validate import count, positive
+from certus.core.validate import count, inputs, positive
 from certus.smoothing.noise import Gaussian
 from certus.training.initialise import interval_weights
 from certus.training.loop import History, train
@@ -119,7 +119,7 @@ def train_recipe(
     own, and epochs None what suits N. For snapshots, or inputs in another range, call `start` of the
     recipe and hand what it returns to `train`. Raises ArgumentError for an unknown recipe.
     """
-    loss, plan = find_recipe(recipe).start(module, len(x), strength, epochs, seed)
+    loss, plan = find_recipe(recipe).start(module, len(inputs(x)), strength, epochs, seed)
     return train(module, x, y, loss, plan, progress)
 
 
