@@ -161,12 +161,12 @@ def test_identity_is_the_same_in_another_process(tmp_path):
     assert len(found) == 1
 
 
-class Interrupt(Exception):
+class StopError(Exception):
     """The end of the first process."""
 
 
 def interrupt(done, total, note=""):
-    raise Interrupt
+    raise StopError
 
 
 DENOISE = Denoising(noise=NOISE, classifier=network())
@@ -184,7 +184,7 @@ DENOISE = Denoising(noise=NOISE, classifier=network())
 )
 def test_a_snapshot_names_what_differs(tmp_path, module, loss, word):
     snapshot = Snapshot(tmp_path / "a.safetensors")
-    with pytest.raises(Interrupt):
+    with pytest.raises(StopError):
         train(network(), X, Y, DENOISE, PLAN, interrupt, snapshot)
     with pytest.raises(FileError, match=rf"another training \(other: {word}\)"):
         train(copy.deepcopy(module), X, Y, loss, PLAN, snapshot=snapshot)

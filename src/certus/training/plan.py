@@ -63,7 +63,9 @@ class Plan:
         try:
             value = getattr(self, name)(time)
         except TypeError as error:
-            raise ArgumentError(f"{name} cannot be called with a time in [0, 1]: {error}") from error
+            raise ArgumentError(
+                f"{name} cannot be called with a time in [0, 1]: {error}"
+            ) from error
         if not (is_number(value) and low <= value <= high and value < math.inf):
             wanted = f"in [{low:g}, {high:g}]" if high < math.inf else f"a finite number >= {low:g}"
             raise ArgumentError(
