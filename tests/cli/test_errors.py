@@ -121,6 +121,10 @@ COMMANDS = {
     "sigma for ibp": ("train --recipe ibp --sigma 0.1 --out {t}/x", "eps"),
     "eps for gaussian": ("train --recipe gaussian --eps 0.1 --out {t}/x", "sigma"),
     "eps for standard": ("train --recipe standard --eps 0.1 --out {t}/x", "no eps"),
+    "denoiser that is none": (
+        "train --net linear --recipe denoiser --epochs 1 --out {t}/x/y",
+        "shape",
+    ),
     "nothing to compare": ("compare", "checkpoint"),
     "norm": ("compare {m} --threat linf:0.1", "linf"),
     "same names": ("compare {m} {m}", "name"),
@@ -150,7 +154,7 @@ def test_bad_arguments(model, tmp_path, capsys, monkeypatch, name):
     line, text = COMMANDS[name]
     status = run(*line.format(m=model, t=tmp_path).split())
     assert_one_line(capsys, status, text, worked=name == "milp with l2")
-    assert not (tmp_path / "x" / "card.json").exists()
+    assert not (tmp_path / "x").exists(), "a refused command leaves no folder"
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from certus.bounding import IBP, crown_ibp
-from certus.core import ArgumentError
+from certus.core import ArgumentError, ModelError
 from certus.graph import batchnorm, trace
 from certus.graph.affine import BatchNorm
 from certus.graph.batchnorm import with_batch_statistics
 from certus.threats import Linf
+from certus.training import Constant, IBPLoss, Plan, Standard, train
 
 
 def network():
@@ -133,3 +134,107 @@ def test_the_gradient_of_the_statistics_is_the_slope(shape):
     torch.testing.assert_close(moments(x), (mean, variance))
     assert torch.autograd.gradcheck(moments, x.requires_grad_())
     assert torch.autograd.gradgradcheck(moments, x)
+
+
+def test_the_affine_part_of_a_group_normalisation_takes_no_batch_statistics(x):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(144, 3))
+    nn.init.normal_(module[1].weight)
+    module.double().eval()
+    _, logits = with_batch_statistics(trace(module, x[:1]), x, None)
+    torch.testing.assert_close(logits, module(x))
+
+
+def test_nothing_moves_where_a_statistic_would_not_be_finite(x):
+    module = network().float()
+    before = copy.deepcopy(module.state_dict())
+    with torch.no_grad():
+        module[4].weight *= 1e30
+    with pytest.raises(ModelError, match="not finite"):
+        with_batch_statistics(trace(module, x[:1].float()), x.float(), 0.1)
+    for name, value in module.named_buffers():
+        assert torch.equal(value, before[name]), name
+
+
+Y = torch.tensor([0, 1, 2, 0, 1, 2])
+PLAN = Plan(epochs=2, batch=6, rate=Constant(1e-2))
+BOUNDED = Plan(epochs=2, batch=6, eps=Constant(0.01), kappa=Constant(0.5))
+
+
+def own_mode(module):
+    module.train()
+    module[1].eval()
+
+
+def freeze(module):
+    module[1].requires_grad_(False)
+
+
+class KeepsIts(nn.Sequential):
+    """Its method `train` leaves the first normalisation in evaluation mode."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+def wrap(module):
+    module.__class__ = KeepsIts
+
+
+@pytest.mark.parametrize(("loss", "plan"), [(Standard(), PLAN), (IBPLoss(), BOUNDED)])
+@pytest.mark.parametrize("freezes", [own_mode, freeze, wrap])
+def test_frozen_statistics_stay(x, freezes, loss, plan):
+    module = network()
+    freezes(module)
+    before = copy.deepcopy(module.state_dict())
+    train(module, x, Y, loss, plan)
+    after = module.state_dict()
+    for name in ("1.running_mean", "1.running_var"):
+        assert torch.equal(before[name], after[name])
+        assert not torch.equal(before[name.replace("1.", "5.")], after[name.replace("1.", "5.")])
+    assert torch.equal(before["1.weight"], after["1.weight"]) == (freezes is freeze)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
+def test_each_layer_moves_by_its_own_momentum(x, momentum):
+    """Also as a cumulative average; a plan's momentum counts for all."""
+    module = network()
+    module[1].momentum = module[5].momentum = momentum
+    start = copy.deepcopy(module)
+    train(module, x, Y, Standard(), Plan(epochs=3, batch=6, rate=Constant(1e-30)))
+    twin = copy.deepcopy(start).train()
+    for _ in range(3):
+        twin(x)
+    shared = copy.deepcopy(start)
+    train(shared, x, Y, Standard(), Plan(epochs=3, batch=6, rate=Constant(1e-30), momentum=0.0))
+    for position in (1, 5):
+        torch.testing.assert_close(module[position].running_var, twin[position].running_var)
+        torch.testing.assert_close(module[position].running_mean, twin[position].running_mean)
+        assert torch.equal(shared[position].running_var, start[position].running_var)
+
+
+def test_an_error_leaves_weights_and_statistics_of_the_step_before(x):
+    module = network().float()
+    state = []
+
+    class Watched(Standard):
+        def __call__(self, graph, logits, x, y, moment):
+            state.append(copy.deepcopy(module.state_dict()))
+            return super().__call__(graph, logits, x, y, moment)
+
+    with pytest.raises(ModelError):
+        train(module, x.float(), Y, Watched(), Plan(epochs=9, batch=3, rate=Constant(1e30)))
+    assert len(state) > 1
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, state[-1][name]) and bool(torch.isfinite(value).all()), name
+
+
+def test_a_variance_that_overflows_is_an_error_though_the_loss_is_finite(x):
+    module = network().float()
+    with torch.no_grad():
+        module[0].weight *= 1e30
+    with pytest.raises(ModelError, match="batch statistics"):
+        train(module, x.float(), Y, Standard(), PLAN)
+    assert all(bool(torch.isfinite(b).all()) for b in module.buffers())

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from certus.core import ArgumentError, FileError, ModelError
+from certus.smoothing import Gaussian
 from certus.training import (
     RECIPES,
     Adversarial,
     Constant,
+    Denoising,
     IBPLoss,
     Loss,
     Plan,
@@ -190,3 +192,106 @@ def test_recipes_choose_epochs_by_the_size_of_the_data():
 def test_an_unknown_recipe_lists_the_known():
     with pytest.raises(ArgumentError, match="crown-ibp"):
         find_recipe("magic")
+
+
+def test_recipes_draw_weights_only_when_asked(digits):
+    module = network()
+    start = copy.deepcopy(module)
+    recipe = find_recipe("ibp")
+    recipe.start(module, 256)
+    assert same(module, start)
+    train_recipe(module, *digits, replace(recipe, rate=1e-30), epochs=1)
+    torch.testing.assert_close(module[0].weight, start[0].weight)
+    with pytest.raises(ArgumentError):
+        recipe.start(module, 256, epochs=0, initialise=True)
+    torch.testing.assert_close(module[0].weight, start[0].weight)
+    recipe.start(module, 256, seed=3, initialise=True)
+    interval_weights(start, 3)
+    assert torch.equal(module[0].weight, start[0].weight)
+
+
+class Returns(Loss):
+    def __init__(self, make):
+        self.make = make
+
+    def __call__(self, graph, logits, x, y, moment):
+        return self.make(logits)
+
+
+class Halved(Standard):
+    def view(self, x, moment):
+        return x[: max(1, len(x) // 2 - 1)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "word"),
+    [
+        (Standard, "got the class Standard"),
+        (nn.functional.cross_entropy, "instance of Loss"),
+        (
+            Returns(lambda z: z.mean()),
+            "Returns must return a Value such as Value.total., got Tensor",
+        ),
+        (Returns(lambda z: None), "got NoneType"),
+        (Returns(lambda z: Value), "got type"),
+        (Returns(lambda z: (z.mean(), None)), "got tuple"),
+        (Returns(lambda z: Value(z.mean(1))), "0-dim"),
+        (Returns(lambda z: Value(1.0)), "0-dim"),
+        (Returns(lambda z: Value(z.argmax())), "0-dim floating-point"),
+        (Returns(lambda z: Value(z.mean().detach())), "no gradient"),
+        (Returns(lambda z: Value(z.mean(), z.mean(1))), "bool tensor"),
+        (Halved(), "Halved.view must return"),
+    ],
+)
+def test_a_loss_that_is_none_or_returns_none_is_told_in_one_line(digits, loss, word):
+    module = network()
+    start = copy.deepcopy(module)
+    with pytest.raises(ArgumentError, match=word):
+        train(module, *digits, loss, PLAN)
+    assert same(module, start)
+
+
+@pytest.mark.parametrize(
+    ("y", "word"),
+    [
+        (None, "NoneType"),
+        (torch.arange(255) % 10, r"\[256\]"),
+        (torch.arange(256) % 10 + 1, r"0\.\.9"),
+        (torch.arange(256) % 10 - 1, r"0\.\.9"),
+        ((torch.arange(256) % 10).float(), "integer"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(digits, y, word):
+    with pytest.raises(ArgumentError, match=word):
+        train(network(), digits[0], y, Standard(), PLAN)
+
+
+def test_one_logit_is_refused(digits):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    with pytest.raises(ModelError, match="of one logit z make two"):
+        train(module, digits[0], torch.zeros(256, dtype=torch.int64), Standard(), PLAN)
+
+
+def test_a_loss_without_labels_wants_rows(digits):
+    loss = Denoising(noise=Gaussian(0.1))
+    for y in (None, torch.zeros(3)):
+        with pytest.raises(ArgumentError, match="256 rows"):
+            train(nn.Conv2d(1, 1, 3, padding=1), digits[0], y, loss, PLAN)
+    with pytest.raises(ArgumentError, match="must be a module"):
+        Denoising(noise=Gaussian(0.1), classifier=nn.Linear)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"module": nn.Linear}, {"plan": Plan}, {"snapshot": "a.safetensors"}, {"progress": 3}],
+)
+def test_arguments_of_another_type(digits, change):
+    given = {"module": network(), "x": digits[0], "y": digits[1], "loss": Standard(), "plan": PLAN}
+    with pytest.raises(ArgumentError, match=next(iter(change))):
+        train(**given | change)
+
+
+def test_no_batch_of_one(digits):
+    """Three inputs in batches of two are one batch: batch statistics need two values."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 10))
+    train(module, digits[0][:3], digits[1][:3], Standard(), Plan(epochs=1, batch=2))

@@ -1,9 +1,11 @@
 """Schedules: ends, order and refusals."""
 
+import math
+
 import pytest
 
 from certus.core import ArgumentError
-from certus.training import Constant, Cosine, Ramp, StepDecay
+from certus.training import Constant, Cosine, Plan, Ramp, StepDecay
 
 TIMES = [i / 100 for i in range(101)]
 
@@ -46,3 +48,41 @@ def test_rates_fall():
 def test_refusals(make):
     with pytest.raises(ArgumentError):
         make()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("rate", 1e-3, r"schedule such as Constant"),
+        ("eps", Constant, "schedule such as"),
+        ("rate", Constant(-1e-3), "rate must be in"),
+        ("rate", Constant(1e39), "rate must be in"),
+        ("eps", Ramp(low=0.1, high=-0.1), "eps must be a finite number >= 0"),
+        ("kappa", Constant(1.01), r"kappa must be in \[0, 1\]"),
+        ("beta", Ramp(low=2.0, high=0.0), r"beta must be in \[0, 1\] at all times, got 2"),
+        ("beta", lambda time: math.nan, "got nan at 0"),
+        ("eps", lambda time: None, "got None"),
+        ("eps", lambda: 0.1, "cannot be called with a time"),
+        ("momentum", 1.5, "momentum"),
+        ("clip", None, "clip"),
+        ("clip", (0.0, math.nan), "clip"),
+        ("batch", 1, "batch"),
+        ("epochs", 0, "epochs"),
+    ],
+)
+def test_a_plan_refuses_what_lies_outside_its_range(name, value, word):
+    with pytest.raises(ArgumentError, match=word):
+        Plan(**{"epochs": 1, "batch": 2} | {name: value})
+
+
+@pytest.mark.parametrize("value", ["a", None, True, math.inf])
+def test_a_schedule_of_something_else_than_numbers(value):
+    for make in (
+        lambda: Constant(value),
+        lambda: Ramp(low=0.0, high=value),
+        lambda: StepDecay(rate=value),
+        lambda: StepDecay(rate=0.1, at=0.5),
+        lambda: Cosine(rate=value),
+    ):
+        with pytest.raises(ArgumentError):
+            make()

@@ -1,6 +1,8 @@
 """Train a net by a recipe and keep it as a checkpoint; an interrupted training goes on."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import torch
 
 from certus.cli.progress import bar, say
 from certus.core import ArgumentError
+from certus.smoothing import Derandomized, Noise
 from certus.smoothing.names import noise_named
 from certus.training import Recipe, Snapshot, find_recipe, train
 from certus.training.noisy import Noisy
@@ -68,14 +71,36 @@ def fit(what: Fit, data: Dataset, out: Path) -> Card:
     """Train and save into the directory `out`; resumes from the snapshot of an interrupted run.
 
     Raises ArgumentError where `out` holds a checkpoint, and for a noise that the recipe cannot take.
+    Folders that were made for a training that then did not begin are taken away again.
     """
     if (out / "card.json").exists():
         raise ArgumentError(f"{out} already holds a checkpoint; choose another --out")
     recipe = find_recipe(what.recipe)
     noise = None if what.noise is None else noise_named(what.noise, data.shape)
-    out.mkdir(parents=True, exist_ok=True)  # says now, not after an epoch, that it cannot be
+    with _folder(out):
+        return _fitted(what, data, out, recipe, noise)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """The directory, so that it shows now and not after an epoch that it cannot be; left only if used."""
+    new = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # one that holds something stays, and so do those above it
+            for path in new:
+                path.rmdir()
+
+
+def _fitted(
+    what: Fit, data: Dataset, out: Path, recipe: Recipe, noise: Noise | Derandomized | None
+) -> Card:
     module = build_net(what.net, data.shape, data.classes, seed=what.seed).eval()
-    loss, plan = recipe.start(module, len(data.x_train), what.strength, what.epochs, what.seed)
+    loss, plan = recipe.start(
+        module, len(data.x_train), what.strength, what.epochs, what.seed, initialise=True
+    )
     if noise is not None:
         if not isinstance(loss, Noisy):
             raise ArgumentError(f"the recipe {recipe.name} takes no noise")

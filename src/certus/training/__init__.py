@@ -6,7 +6,6 @@ from certus.training.ensemble import Ensemble as Ensemble
 from certus.training.initialise import interval_weights as interval_weights
 from certus.training.loop import Epoch as Epoch
 from certus.training.loop import History as History
-from certus.training.loop import Plan as Plan
 from certus.training.loop import train as train
 from certus.training.loss import Adversarial as Adversarial
 from certus.training.loss import CrownIBPLoss as CrownIBPLoss
@@ -25,6 +24,7 @@ from certus.training.noisy import NoiseAugmentation as NoiseAugmentation
 from certus.training.noisy import SmoothAdv as SmoothAdv
 from certus.training.noisy import SmoothMix as SmoothMix
 from certus.training.noisy import Stability as Stability
+from certus.training.plan import Plan as Plan
 from certus.training.recipe import RECIPES as RECIPES
 from certus.training.recipe import Recipe as Recipe
 from certus.training.recipe import find_recipe as find_recipe

@@ -3,52 +3,25 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from certus.core import ArgumentError, ModelError, Progress
-from certus.core.fingerprint import fingerprint
 from certus.core.progress import silent
 from certus.core.random import generator
-from certus.core.validate import count, inputs, labels, positive
+from certus.core.validate import inputs, labels, logits
 from certus.graph import Graph, trace
-from certus.graph.batchnorm import with_batch_statistics
-from certus.training.loss import Loss, Moment
-from certus.training.schedule import Constant, Cosine, Schedule
+from certus.training.agreement import check_agreement
+from certus.training.key import check_unchanged, key_of
+from certus.training.loss import Loss, Moment, checked
+from certus.training.mode import Normalisations, still_parts
+from certus.training.plan import Plan
 from certus.training.snapshot import Snapshot, State
 
 _SHUFFLE, _DRAWS = 1, 2  # keys of the two kinds of randomness
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How long and how fast to train; the times of all schedules are fractions of the training.
-
-    batch: wanted size; an epoch is cut into equal batches of about it. clip: range of valid inputs.
-    gradient_norm: longer gradients are shortened to it. momentum: of batch normalisation.
-    """
-
-    epochs: int
-    batch: int
-    rate: Schedule = field(default_factory=lambda: Cosine(rate=1e-3))
-    eps: Schedule = field(default_factory=lambda: Constant(0.0))
-    kappa: Schedule = field(default_factory=lambda: Constant(1.0))
-    beta: Schedule = field(default_factory=lambda: Constant(0.0))
-    clip: tuple[float, float] = (0.0, 1.0)
-    gradient_norm: float = 10.0
-    momentum: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        count(self.epochs, "epochs")
-        count(self.batch, "batch", least=2)
-        count(self.seed, "seed", least=0)
-        positive(self.gradient_norm, "gradient_norm")
-        if not self.clip[0] < self.clip[1]:
-            raise ArgumentError(f"clip must be (low, high) with low < high, got {self.clip}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,20 +70,30 @@ def train(
 
     The module is captured once in evaluation mode, which it stays in: batch normalisation takes its
     batch statistics through the graph (so clean pass and bounds are one function), dropout is off.
-    The same arguments give the same weights on the same machine and number of threads. With a
-    snapshot, the state is written after every epoch, and a training that was interrupted goes on
-    where the same call left off, to the same weights.
+    A batch normalisation keeps its running statistics where its weight and bias are frozen, and where
+    it alone was set to evaluation mode. What else the module does in training mode, and gradients
+    that it has changed (detach, no_grad, own backward passes), are looked for on a few rows before
+    the first step and refused. The same arguments give the same weights on the same machine and
+    number of threads. With a snapshot, the state is written after every epoch, and a training that
+    was interrupted goes on where the same call left off, to the same weights.
 
-    Raises ArgumentError for data that do not fit, ModelError where the loss or a gradient is not
-    finite (the weights are those of the step before), FileError for a snapshot of another training.
+    Raises ArgumentError for data that do not fit and a loss that is none or returns none, ModelError
+    for a module that would train otherwise than its graph, and where the loss, a gradient or a
+    running statistic is not finite (weights and statistics are then those of the step before), FileError
+    for a snapshot of another training.
     """
-    module.eval()
+    _check_types(module, loss, plan, snapshot)
+    if not callable(progress):
+        raise ArgumentError(f"progress must be callable, got {progress!r:.80}")
     x = inputs(x)
     _check_range(x, plan.clip)
+    still = still_parts(module)
+    module.eval()
     start = Moment(eps=0.0, clip=plan.clip, generator=generator(plan.seed))
     graph = trace(module, loss.view(x[:1], start)[:1])
-    y = labels(y, len(x), graph.output_shape[0]) if loss.classifies else y
-    run = _Run(module, graph, loss, plan, x, y.to(x.device))
+    y = _labels(y, x, graph, loss)
+    run = _Run(graph, still, loss, plan, x, y)
+    run.check()
     rows: list[Epoch] = []
     key = "" if snapshot is None else run.key()
     if snapshot is not None and (held := snapshot.load(key)) is not None:
@@ -119,6 +102,7 @@ def train(
     for epoch in range(len(rows), plan.epochs):
         rows.append(run.epoch(epoch))
         if snapshot is not None:
+            check_unchanged(loss, key)
             snapshot.save(key, run.state(rows))
         progress(epoch + 1, plan.epochs, _note(rows[-1]))
     return History(tuple(rows))
@@ -128,15 +112,24 @@ class _Run:
     """What changes during a training: the module and the optimiser."""
 
     def __init__(
-        self, module: nn.Module, graph: Graph, loss: Loss, plan: Plan, x: Tensor, y: Tensor
+        self, graph: Graph, still: frozenset[str], loss: Loss, plan: Plan, x: Tensor, y: Tensor
     ) -> None:
-        self.module, self.graph, self.loss, self.plan = module, graph, loss, plan
-        self.x, self.y = x, y
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        assert isinstance(graph.original, nn.Module)
+        self.module, self.graph, self.loss, self.plan = graph.original, graph, loss, plan
+        self.still, self.x, self.y = still, x, y
+        self.norms = Normalisations(graph, still, plan.momentum)
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         if not self.parameters:
             raise ModelError("the model has no parameter that can be trained")
         self.adam = torch.optim.Adam(self.parameters)
-        self.steps = max(1, round(len(x) / plan.batch))
+        # every batch holds two inputs where there are two, as batch statistics need
+        self.steps = max(1, min(round(len(x) / plan.batch), len(x) // 2))
+
+    def check(self) -> None:
+        """Graph and module train alike, as far as what the loss shows of the first batch tells."""
+        index = next(self._batches(0))
+        moment = self._moment(0, 0, self.x[index])
+        check_agreement(self.norms, self.still, self._view(moment), self.loss.ascends)
 
     def epoch(self, epoch: int) -> Epoch:
         """One pass over the data in the order of (seed, epoch)."""
@@ -146,6 +139,8 @@ class _Run:
             found = self._step(self.x[index], self.y[index], moment)
             sums += torch.tensor((*found[:2], found[2] or 0.0)) * len(index)
             bounded = bounded and found[2] is not None
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+            raise ModelError("the weights are no longer finite; use a lower learning rate")
         total, right, robust = (sums / len(self.x)).tolist()
         return Epoch(
             epoch=epoch,
@@ -166,24 +161,35 @@ class _Run:
         plan = self.plan
         now = (epoch + step / self.steps) / plan.epochs
         for group in self.adam.param_groups:
-            group["lr"] = plan.rate(now)
+            group["lr"] = plan.at("rate", now)
         return Moment(
-            eps=plan.eps(now),
-            kappa=plan.kappa(now),
-            beta=plan.beta(now),
+            eps=plan.at("eps", now),
+            kappa=plan.at("kappa", now),
+            beta=plan.at("beta", now),
             time=now,
             clip=plan.clip,
             generator=generator(plan.seed, _DRAWS, epoch, step),
             clean=clean,
         )
 
+    def _view(self, moment: Moment) -> Tensor:
+        """What the network sees of a batch."""
+        assert moment.clean is not None
+        seen: object = self.loss.view(moment.clean, moment)
+        if not isinstance(seen, Tensor) or seen.ndim < 2 or len(seen) % len(moment.clean):
+            raise ArgumentError(
+                f"{type(self.loss).__name__}.view must return m * B rows for a batch of B, got "
+                f"{tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__}"
+            )
+        return seen
+
     def _step(self, x: Tensor, y: Tensor, moment: Moment) -> tuple[float, float, float | None]:
         """One step; mean loss, accuracy and robust fraction of the batch."""
         self.adam.zero_grad()
-        seen = self.loss.view(x, moment)
-        y = y.repeat(len(seen) // len(x))
-        graph, logits = with_batch_statistics(self.graph, seen, self.plan.momentum)
-        value = self.loss(graph, logits, seen, y, moment)
+        seen = self._view(moment)
+        y = y.repeat(len(seen) // len(x), *[1] * (y.ndim - 1))
+        graph, outputs = self.norms(seen)
+        value = checked(self.loss(graph, outputs, seen, y, moment), self.loss)
         total = float(value.total.detach())
         if not math.isfinite(total):
             raise ModelError(
@@ -193,18 +199,18 @@ class _Run:
         length = nn.utils.clip_grad_norm_(self.parameters, self.plan.gradient_norm)
         if not bool(torch.isfinite(length)):
             raise ModelError("a gradient is not finite; use a lower learning rate or eps")
+        statistics = self.norms.moved(graph, len(seen))
         self.adam.step()
+        self.norms.settle(statistics)
         right = math.nan
         if self.loss.classifies:
-            right = float((logits.detach().argmax(1) == y).float().mean())
+            right = float((outputs.detach().argmax(1) == y).float().mean())
         robust = None if value.robust is None else float(value.robust.float().mean())
         return total, right, robust
 
     def key(self) -> str:
-        """Hash of everything that decides the result; taken before the first step."""
-        named = [*self.module.state_dict().items(), ("x", self.x), ("y", self.y)]
-        text = f"{self.loss!r} {self.plan!r}"
-        return f"{fingerprint(named)} {text}"
+        """Hashes of everything that decides the result; taken before the first step."""
+        return key_of(self.graph, self.still, self.loss, self.plan, self.x, self.y)
 
     def state(self, rows: list[Epoch]) -> State:
         """What a resumption needs."""
@@ -223,6 +229,30 @@ class _Run:
             number, _, part = name.partition(".")
             own["state"].setdefault(int(number), {})[part] = value
         self.adam.load_state_dict(own)
+
+
+def _check_types(module: object, loss: object, plan: object, snapshot: object) -> None:
+    kinds = {"module": nn.Module, "loss": Loss, "plan": Plan, "snapshot": Snapshot | None}
+    given = {"module": module, "loss": loss, "plan": plan, "snapshot": snapshot}
+    for name, value in given.items():
+        if not isinstance(value, kinds[name]):
+            wanted = getattr(kinds[name], "__name__", "Snapshot")
+            found = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:80]
+            raise ArgumentError(f"{name} must be an instance of {wanted}, got {found}")
+
+
+def _labels(y: Tensor, x: Tensor, graph: Graph, loss: Loss) -> Tensor:
+    """The labels on the device of x, or whatever the loss takes in their place."""
+    if loss.classifies:
+        logits(torch.zeros(1, *graph.output_shape), 1)  # its line on shapes that are no logits
+        return labels(y, len(x), graph.output_shape[0]).to(x.device)
+    if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
+        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ArgumentError(
+            f"y must be a tensor of {len(x)} rows, got {found}; where the loss looks at none, "
+            "hand over torch.zeros(len(x))"
+        )
+    return y.to(x.device)
 
 
 def _check_range(x: Tensor, clip: tuple[float, float]) -> None:

@@ -58,9 +58,11 @@ class Loss(ABC):
     it, so that they speak of the logits.
 
     classifies: the outputs are logits of the labels; False for a network of another kind.
+    ascends: the loss follows gradients with respect to the inputs, as attacks do.
     """
 
     classifies: ClassVar[bool] = True
+    ascends: ClassVar[bool] = True
 
     def view(self, x: Tensor, moment: Moment) -> Tensor:
         """What the network sees of the clean batch x [B, *shape]; the batch itself by default.
@@ -74,9 +76,31 @@ class Loss(ABC):
         """The loss of logits [B, K] = graph(x) for labels y [B], where x is already the view."""
 
 
+def checked(value: object, loss: Loss) -> Value:
+    """What a loss returned, after a look at its types. Raises ArgumentError that names the loss."""
+    name = type(loss).__name__
+    if not isinstance(value, Value):
+        raise ArgumentError(
+            f"{name} must return a Value such as Value(total), got {type(value).__name__}"
+        )
+    total, robust = value.total, value.robust
+    if not isinstance(total, Tensor) or total.ndim != 0 or not total.is_floating_point():
+        shape = tuple(total.shape) if isinstance(total, Tensor) else type(total).__name__
+        raise ArgumentError(f"{name}: total must be a 0-dim floating-point tensor, got {shape}")
+    if not total.requires_grad:
+        raise ArgumentError(
+            f"{name}: total has no gradient; compute it from the logits, without detach"
+        )
+    if robust is not None and not (isinstance(robust, Tensor) and robust.dtype == torch.bool):
+        raise ArgumentError(f"{name}: robust must be None or a bool tensor [B], got {robust!r:.80}")
+    return value
+
+
 @dataclass(frozen=True)
 class Standard(Loss):
     """Cross entropy on clean inputs."""
+
+    ascends: ClassVar[bool] = False
 
     def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch."""
@@ -127,6 +151,7 @@ class IBPLoss(Loss):
     y and -m_j for j != y, an upper bound of the cross entropy at every point of the region.
     """
 
+    ascends: ClassVar[bool] = False
     threat: type[NormBall] = Linf
 
     def __post_init__(self) -> None:
@@ -150,6 +175,7 @@ class CrownIBPLoss(Loss):
     IBP; the tighter bounds help while eps is small. One backward bound pass more than IBPLoss.
     """
 
+    ascends: ClassVar[bool] = False
     threat: type[NormBall] = Linf
 
     def __post_init__(self) -> None:
@@ -184,6 +210,8 @@ class LipschitzLoss(Loss):
     the Lipschitz certificate at eps holds with room (after Tsuzuku et al. 2018, Leino et al. 2021).
     The rates are differentiable estimates; `certus.lipschitz` gives the certificate.
     """
+
+    ascends: ClassVar[bool] = False
 
     def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over the batch; only the clean part while kappa is 1."""

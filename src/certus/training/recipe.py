@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from certus.core import ArgumentError, Progress
 from certus.core.progress import silent
-from certus.core.validate import count, positive
+from certus.core.validate import count, inputs, positive
 from certus.smoothing.noise import Gaussian
 from certus.training.initialise import interval_weights
-from certus.training.loop import History, Plan, train
+from certus.training.loop import History, train
 from certus.training.loss import (
     Adversarial,
     CrownIBPLoss,
@@ -29,6 +29,7 @@ from certus.training.noisy import (
     SmoothMix,
     Stability,
 )
+from certus.training.plan import Plan
 from certus.training.schedule import Constant, Cosine, Ramp, Schedule
 
 _SMALL_DATA = 10_000  # inputs; below it an epoch has few steps and batches are smaller
@@ -42,7 +43,8 @@ class Recipe:
     batch: inputs in one step where data are not few; losses on m copies take fewer. visits: how many
     inputs the whole training looks at when epochs are not given; epochs are visits / N within
     `epochs` (least, most). kappa: what the weight of the clean loss falls to during the ramp (start,
-    end) in fractions of the training, while eps rises to strength.
+    end) in fractions of the training, while eps rises to strength. interval_start: fresh modules
+    start best from `interval_weights`.
     """
 
     name: str
@@ -68,17 +70,18 @@ class Recipe:
         strength: float | None = None,
         epochs: int | None = None,
         seed: int = 0,
+        initialise: bool = False,
     ) -> tuple[Loss, Plan]:
-        """Set initial weights where the recipe has its own, and say what to call `train` with.
+        """What to call `train` with.
 
-        size: number of training inputs. Raises ArgumentError for a strength that is not > 0.
+        size: number of training inputs. initialise: draw the weights of the module anew, from the
+        seed, where the recipe has initial weights of its own (`interval_start`); for a fresh module.
+        Raises ArgumentError for a strength that is not > 0; the module is then unchanged.
         """
         value = self.strength if strength is None else positive(strength, "strength")
         if epochs is None:
             least, most = self.epochs
             epochs = min(most, max(least, round(self.visits / count(size, "size"))))
-        if self.interval_start:
-            interval_weights(module, seed)
         begin, end = self.ramp
         beta: Schedule = Constant(0.0)
         if self.beta > 0:
@@ -92,7 +95,10 @@ class Recipe:
             beta=beta,
             seed=seed,
         )
-        return self.make(value), plan
+        loss = self.make(value)
+        if initialise and self.interval_start:
+            interval_weights(module, seed)
+        return loss, plan
 
 
 def train_recipe(
@@ -107,11 +113,13 @@ def train_recipe(
 ) -> History:
     """Train a module in place on x [N, *shape] in [0, 1] and labels y [N] by a recipe.
 
+    The weights are taken as they are. Recipes with bounds (`interval_start`) do better from weights
+    that keep the bounds narrow: for a fresh module, call `interval_weights(module, seed)` first.
     strength: the eps that the recipe trains for, or the sigma of its noise; None takes the recipe's
     own, and epochs None what suits N. For snapshots, or inputs in another range, call `start` of the
     recipe and hand what it returns to `train`. Raises ArgumentError for an unknown recipe.
     """
-    loss, plan = find_recipe(recipe).start(module, len(x), strength, epochs, seed)
+    loss, plan = find_recipe(recipe).start(module, len(inputs(x)), strength, epochs, seed)
     return train(module, x, y, loss, plan, progress)
 
 

@@ -5,6 +5,7 @@ Time runs from 0 (start) to 1 (end), so that a schedule does not depend on epoch
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol
 
 from certus.core import ArgumentError
@@ -19,9 +20,12 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value all the time."""
+    """The same value all the time. Raises ArgumentError unless it is a finite number."""
 
     value: float
+
+    def __post_init__(self) -> None:
+        _finite(self.value)
 
     def __call__(self, time: float) -> float:
         """The value."""
@@ -43,11 +47,11 @@ class Ramp:
     smooth: bool = False
 
     def __post_init__(self) -> None:
+        _finite(self.low, self.high, self.begin, self.end)
         if not 0 <= self.begin < self.end <= 1:
             raise ArgumentError(
                 f"a ramp needs 0 <= begin < end <= 1, got {self.begin!r} and {self.end!r}"
             )
-        _finite(self.low, self.high)
 
     def __call__(self, time: float) -> float:
         """The value; exactly `low` before and `high` after the ramp."""
@@ -70,6 +74,8 @@ class StepDecay:
     factor: float = 0.2
 
     def __post_init__(self) -> None:
+        if not isinstance(self.at, tuple | list):
+            raise ArgumentError(f"`at` must hold times such as (0.8, 0.92), got {self.at!r}")
         _finite(self.rate, self.factor, *self.at)
         if self.rate <= 0 or self.factor <= 0:
             raise ArgumentError(f"rate and factor must be > 0, got {self.rate} and {self.factor}")
@@ -88,7 +94,7 @@ class Cosine:
     begin: float = 0.0
 
     def __post_init__(self) -> None:
-        _finite(self.rate, self.last)
+        _finite(self.rate, self.last, self.begin)
         if self.rate <= 0 or self.last < 0 or not 0 <= self.begin < 1:
             raise ArgumentError(
                 f"a cosine needs rate > 0, last >= 0 and 0 <= begin < 1, got {self}"
@@ -101,5 +107,11 @@ class Cosine:
 
 
 def _finite(*values: float) -> None:
-    if not all(math.isfinite(value) for value in values):
-        raise ArgumentError(f"a schedule needs finite numbers, got {values}")
+    for value in values:
+        if not is_number(value) or not math.isfinite(value):
+            raise ArgumentError(f"a schedule needs finite numbers, got {value!r}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number, of Python or of numpy, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)

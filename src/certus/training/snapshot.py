@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from certus.core import FileError
+from certus.training.key import difference
 
 _WEIGHTS, _OPTIMISER = "weights.", "optimiser."
 
@@ -67,7 +68,7 @@ class Snapshot:
             ) from error
         if held.get("key") != key:
             raise FileError(
-                f"{self.path} belongs to another training (model, data, loss or plan differ); "
+                f"{self.path} belongs to another training (other: {difference(held.get('key', ''), key)}); "
                 "delete it or choose another file"
             )
         return State(_part(tensors, _WEIGHTS), _part(tensors, _OPTIMISER), rows)

@@ -1,6 +1,7 @@
 """Noise augmentation: cross entropy on noisy inputs."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -16,6 +17,8 @@ class NoiseAugmentation(Noisy):
 
     With Gaussian noise: Lecuyer et al. 2019; Cohen, Rosenfeld and Kolter 2019, section 3.3.
     """
+
+    ascends: ClassVar[bool] = False
 
     def __call__(self, graph: Graph, logits: Tensor, x: Tensor, y: Tensor, moment: Moment) -> Value:
         """Mean over all copies."""

@@ -1,6 +1,7 @@
 """Consistency regularisation: the copies of an input agree with their mean."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -20,6 +21,7 @@ class Consistency(Noisy):
     large a weight gives up classes that are hard under noise: at sigma 1 from 25 on.
     """
 
+    ascends: ClassVar[bool] = False
     copies: int = 2
     weight: float = 5.0
     eta: float = 0.5

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from certus.core import ModelError
+from certus.core import ArgumentError, ModelError
 from certus.graph import Graph
 from certus.training.loss import Moment, Value
 from certus.training.noisy.copies import Noisy, clean, weight
@@ -22,12 +22,15 @@ class Denoising(Noisy):
     """
 
     classifies: ClassVar[bool] = False
+    ascends: ClassVar[bool] = False
     classifier: nn.Module | None = field(default=None, repr=False)
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         weight(self.weight, "weight")
+        if self.classifier is not None and not isinstance(self.classifier, nn.Module):
+            raise ArgumentError(f"classifier must be a module or None, got {self.classifier!r:.80}")
         if self.classifier is not None and any(p.training for p in self.classifier.modules()):
             raise ModelError("the classifier is in training mode; call classifier.eval() first")
 

@@ -26,6 +26,7 @@ class Diffusion(Loss):
     """
 
     classifies: ClassVar[bool] = False
+    ascends: ClassVar[bool] = False
     low: float = 0.1
     high: float = 1.5
 

@@ -1,6 +1,7 @@
 """MACER: the certified radius itself is maximised."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Macer(Noisy):
     term counts after the first `deferred` of the training; weight 0 trains the mean softmax alone.
     """
 
+    ascends: ClassVar[bool] = False
     noise: Gaussian
     copies: int = 16
     weight: float = 16.0

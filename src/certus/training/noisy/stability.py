@@ -1,6 +1,7 @@
 """Stability training: answers under noise follow the answer without it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class Stability(Noisy):
     the clean batch and then its copies, so batch statistics mix both.
     """
 
+    ascends: ClassVar[bool] = False
     weight: float = 2.0
     warmup: float = 0.3
 
