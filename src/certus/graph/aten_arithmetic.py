@@ -10,9 +10,9 @@ from certus.graph import affine, composite
 from certus.graph.activation import Relu
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.expression import Expression
-from certus.graph.piecewise import Floor
 from certus.graph.powers import Exp, Power, Reciprocal, Sqrt
 from certus.graph.structural import Reshape
+from certus.graph.whole import FloorDivide
 
 
 def operand(a: Arguments, name: str) -> Any:
@@ -134,10 +134,24 @@ def nonnegative(node: Any) -> bool:
 
 @builds("div.Tensor", "div.Scalar", "div.Tensor_mode", "true_divide.Tensor", anywhere=True)
 def _div(a: Arguments) -> int:
-    if a["rounding_mode"] not in (None, "floor"):
+    if a["rounding_mode"] == "floor":
+        return _floor_division(a)
+    if a["rounding_mode"] is not None:
         raise Unsupported(f"division with rounding mode {a['rounding_mode']}")
-    quotient = _quotient(a, a["self"], a["other"])
-    return a.add(Floor(), quotient) if a["rounding_mode"] else quotient
+    return _quotient(a, a["self"], a["other"])
+
+
+def _floor_division(a: Arguments) -> int:
+    """x // c for a constant c that cannot change; x // -c is -x // c."""
+    if a.is_data(a["other"]) or not a.is_data(a["self"]):
+        raise Unsupported("a floor division by a value that depends on the input")
+    divisor = a.fixed(a["other"])
+    a.broadcasts(divisor)
+    if not bool((divisor > 0).all() or (divisor < 0).all()):
+        raise Unsupported("a floor division by numbers of both signs or by zero")
+    x = widened(a, a.at(a["self"]))
+    x = scaled(a, x, -1.0) if bool((divisor < 0).any()) else x
+    return a.add(FloorDivide(divisor.abs().to(a.scope.builder.like)), x)
 
 
 def _quotient(a: Arguments, left: Any, right: Any) -> int:

@@ -18,7 +18,9 @@ from certus.graph.constants import Constants
 from certus.graph.export import Flat, export
 from certus.graph.graph import Graph
 from certus.graph.layout import Layout, Unsupported, find_layout, is_size, sizes
+from certus.graph.precision import admissible, limits
 from certus.graph.structural import Reshape
+from certus.graph.whole import Fits
 
 
 def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Graph:
@@ -123,6 +125,7 @@ class _Capture:
         single = isinstance(values, Tensor)
         results = [values] if single else list(values)
         a, entry = Arguments(node, self.scope, where(node)), BUILDERS[str(node.target)]
+        admissible(a)
         if entry.layout is not None:
             a.settle([entry.layout(a)])
         elif single:
@@ -132,6 +135,9 @@ class _Capture:
         if a.free and not entry.anywhere:
             raise Unsupported("the batch dimension is not in front")
         built = entry.build(a)
+        range_of = limits(a)
+        if isinstance(built, int) and range_of is not None:
+            built = a.add(Fits(*range_of), built)
         places = [built] if isinstance(built, int) else list(built)
         final = [self._place(a, *of) for of in zip(places, a.results, results, strict=True)]
         self.scope.position[node] = final[0] if single else final

@@ -13,4 +13,5 @@ from certus.relax.periodic import wave as wave
 from certus.relax.piecewise import prelu as prelu
 from certus.relax.pooling import max_pool as max_pool
 from certus.relax.softmax import log_sum_exp as log_sum_exp
+from certus.relax.whole import fits as fits
 from certus.relax.within import within as within

@@ -119,8 +119,6 @@ def _scaled_erf(writer: Writer, position: int) -> int | None:
 @builds("Div")
 def _div(call: Call) -> Data:
     x, y = call[0], call[1]
-    if "i" in (getattr(x, "kind", "f"), getattr(y, "kind", "f")):
-        raise Unsupported("a division of whole numbers")
     if not isinstance(y, Data):
         divisor = _numbers(y)
         if bool((divisor == 0).any()):
