@@ -14,6 +14,7 @@ from certus.bounding.fixed_slopes import FAST_LIN as FAST_LIN
 from certus.bounding.forward import Forward as Forward
 from certus.bounding.interval import IBP as IBP
 from certus.bounding.rounding import rounding_guard as rounding_guard
+from certus.bounding.rounding_masked import masked_softmax as masked_softmax
 from certus.bounding.rounding_products import Errors as Errors
 from certus.bounding.sdp_crown import SdpCrown as SdpCrown
 from certus.bounding.zonotope import DeepZ as DeepZ

@@ -46,17 +46,10 @@ def plus(a: Arguments, x: int, value: Any, factor: float = 1.0) -> int:
         return a.add(affine.Sum(factor), *a.pair(x, a.at(value)))
     constant = a.value(value)
     a.broadcasts(constant)
-    return a.add(affine.Shift(finite(a, constant), factor), widened(a, x))
-
-
-def finite(a: Arguments, value: Any) -> Any:
-    """A summand with infinities (an attention mask) replaced by a large number, where it has any."""
-    if isinstance(value, Expression | Tensor):
-        now = value.evaluate() if isinstance(value, Expression) else value
-        if now.is_floating_point() and bool(torch.isinf(now).any()):
-            limit = -composite.MASKED
-            return now.detach().clamp(-limit, limit)
-    return value
+    now = constant.evaluate() if isinstance(constant, Expression) else constant
+    if now.is_floating_point() and bool(torch.isinf(now).any()):  # an attention mask
+        return composite.plus(a.scope.builder, widened(a, x), factor * now.detach(), a.source)
+    return a.add(affine.Shift(constant, factor), widened(a, x))
 
 
 @builds("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar", anywhere=True)

@@ -115,7 +115,7 @@ class _Capture:
                 self._build(node)
             else:
                 self.broken.add(node)
-        except (Unsupported, ArgumentError, RuntimeError) as why:
+        except (Unsupported, UnsupportedError, ArgumentError, RuntimeError) as why:
             reason = f" ({str(why).splitlines()[0][:200]})" if str(why) else ""
             self.problems.append(f"{target}{reason} {where(node)}")
             self._stand_in(node)

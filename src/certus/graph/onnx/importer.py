@@ -94,7 +94,7 @@ class Importer:
                 return broken
             call = Call(node, inputs, self.writer, self.network.opset, self.uses)
             found = self._result(call)
-        except Unsupported as why:
+        except (Unsupported, UnsupportedError) as why:
             reason = f" ({why})" if str(why) else ""
             self.problems.append(
                 f"{node.domain + ':' if node.domain else ''}{node.op}{reason} in {node.where()}"
