@@ -10,6 +10,7 @@ from certus.graph.builders import Arguments, Unsupported
 from certus.graph.whole import LIMITS, TRUTH
 
 _CASTS = ("to.", "_to_copy.", "type_as.", "prims.convert_element_type.")
+_MOVES = ("view.", "reshape.", "unsqueeze.", "squeeze.", "expand.", "permute.", "transpose.", "clone.")
 _PLACES = ("argmax.",)
 _LOGIC = ("logical_", "bitwise_", "__and__.", "__or__.")
 _TRUTHS = ("gt.", "ge.", "lt.", "le.", "eq.", "ne.")
@@ -20,7 +21,7 @@ def admissible(a: Arguments) -> None:
     values = a.node.meta["val"]
     single = isinstance(values, torch.Tensor)
     for value in [values] if single else list(values):
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) and not _choice(a, value.dtype):
             _float(value.dtype, a.scope.builder.like.dtype)
     if not single or values.is_floating_point():
         return
@@ -50,6 +51,16 @@ def limits(a: Arguments) -> tuple[float, float] | None:
 def name_of(dtype: torch.dtype) -> str:
     """float16 for torch.float16."""
     return str(dtype).removeprefix("torch.")
+
+
+def _choice(a: Arguments, found: torch.dtype) -> bool:
+    """Whether the result only holds constants of a shorter type, picked by conditions on the input."""
+    network = a.scope.builder.like.dtype
+    shorter = found.is_floating_point and torch.finfo(found).bits < torch.finfo(network).bits
+    data = [n.meta["val"].dtype for n in a.node.all_input_nodes if a.is_data(n)]
+    if a.target.startswith(_MOVES):
+        return shorter and data == [found]
+    return shorter and a.target.startswith((*_CASTS, "where.")) and set(data) == {torch.bool}
 
 
 def _float(found: torch.dtype, network: torch.dtype) -> None:
