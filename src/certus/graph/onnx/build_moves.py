@@ -20,7 +20,7 @@ from certus.graph.onnx.table import (
     broadcast,
     builds,
 )
-from certus.graph.onnx.values import Data
+from certus.graph.onnx.values import Data, kind_of
 
 
 @builds("Reshape")
@@ -149,7 +149,7 @@ def as_data(call: Call, value: Value) -> Data:
         return value
     array = np.asarray(value)
     tensor = call.tensor(array.reshape(array.shape or (1,)))
-    return Data(composite.constant(call.writer, tensor[None]), array.shape, call.kind(array.dtype))
+    return Data(composite.constant(call.writer, tensor[None]), array.shape, kind_of(array.dtype))
 
 
 @builds("Pad")
