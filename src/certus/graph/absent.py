@@ -35,7 +35,9 @@ def carried(op: Op, gone: Sequence[Tensor | None], values: Sequence[Tensor]) -> 
     gone [1, *in] and values [1, *in] are those of the inputs. Raises UnsupportedError where the result
     would be NaN or plus infinity, or is not known for all values of the network's parameters.
     """
-    marks = [torch.zeros_like(v) if g is None else g.to(v) for g, v in zip(gone, values, strict=True)]
+    marks = [
+        torch.zeros_like(v) if g is None else g.to(v) for g, v in zip(gone, values, strict=True)
+    ]
     if isinstance(op, _MOVES):
         return op.forward(*marks) > 0
     if isinstance(op, Shift) and bool(torch.isfinite(op.amount).all()):

@@ -101,7 +101,10 @@ class _Case:
     @cached_property
     def _limit(self) -> Tensor:
         unit = torch.finfo(self.x.dtype).eps
-        return unit * (_FEW * self._spread + _OWN * self.expected.abs()) + torch.finfo(self.x.dtype).tiny
+        return (
+            unit * (_FEW * self._spread + _OWN * self.expected.abs())
+            + torch.finfo(self.x.dtype).tiny
+        )
 
     @cached_property
     def _other(self) -> tuple[Graph, float]:
@@ -175,7 +178,9 @@ def _disturbed(graph: Graph, x: Tensor, unit: float) -> Tensor:
         own = [values[i] for i in node.inputs]
         value = node.op.forward(*own)
         if not isinstance(node.op, Jumps | ArgMax | Fits):
-            sizes = node.op.magnitude(*[v.abs() for v in own]) if isinstance(node.op, Affine) else value
+            sizes = (
+                node.op.magnitude(*[v.abs() for v in own]) if isinstance(node.op, Affine) else value
+            )
             sizes = sizes.abs() + (1.0 if isinstance(node.op, _APPROXIMATED) else 0.0)
             noise = 2 * torch.rand(value.shape, generator=draws, dtype=value.dtype) - 1
             value = value + unit * sizes * noise.to(value.device)

@@ -231,7 +231,12 @@ def _compare(module: nn.Module, graph: Graph, example: Tensor) -> None:
         warnings.simplefilter("ignore")  # the module's own, on its own input
         for batch in (1, 3, 5):
             noise = torch.randn(batch, *example.shape[1:], generator=generator(0, batch))
-            for share in (1.0, 0.1, 0.01, 0.0):  # nearer, where a function is not defined everywhere
+            for share in (
+                1.0,
+                0.1,
+                0.01,
+                0.0,
+            ):  # nearer, where a function is not defined everywhere
                 x = example[:1].detach() + share * noise.to(example)
                 expected = module(x)
                 if not isinstance(expected, Tensor) or bool(torch.isfinite(expected).all()):

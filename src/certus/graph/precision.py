@@ -10,7 +10,16 @@ from certus.graph.builders import Arguments, Unsupported
 from certus.graph.whole import LIMITS, TRUTH
 
 _CASTS = ("to.", "_to_copy.", "type_as.", "prims.convert_element_type.")
-_MOVES = ("view.", "reshape.", "unsqueeze.", "squeeze.", "expand.", "permute.", "transpose.", "clone.")
+_MOVES = (
+    "view.",
+    "reshape.",
+    "unsqueeze.",
+    "squeeze.",
+    "expand.",
+    "permute.",
+    "transpose.",
+    "clone.",
+)
 _PLACES = ("argmax.",)
 _LOGIC = ("logical_", "bitwise_", "__and__.", "__or__.")
 _TRUTHS = ("gt.", "ge.", "lt.", "le.", "eq.", "ne.")

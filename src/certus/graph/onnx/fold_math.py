@@ -158,7 +158,9 @@ def _binary(call: Call) -> Array:
 @folds("Mod")
 def _modulo(call: Call) -> Array:
     """With the sign of the divisor, or as C's fmod with that of the dividend."""
-    return np.asarray((np.fmod if call.attribute("fmod", 0) else np.mod)(call.array(0), call.array(1)))
+    return np.asarray(
+        (np.fmod if call.attribute("fmod", 0) else np.mod)(call.array(0), call.array(1))
+    )
 
 
 @folds(*_UNARY)

@@ -106,9 +106,7 @@ class Call:
         found = np.dtype(dtype)
         own = str(self.writer.like.dtype).removeprefix("torch.")
         if found.kind == "f" and found.name != own:
-            raise Unsupported(
-                f"a change of precision: values of {found.name} in a {own} network"
-            )
+            raise Unsupported(f"a change of precision: values of {found.name} in a {own} network")
         return kind_of(found)
 
     def put(self, op: Op, *positions: int, shape: Shape, kind: str = "f") -> Data:
