@@ -17,7 +17,7 @@ from certus.graph.activation import SShaped
 from certus.graph.extremum import ArgMax
 from certus.graph.gated import Gated
 from certus.graph.graph import Graph
-from certus.graph.op import Affine, Shape
+from certus.graph.op import Affine, Op, Shape
 from certus.graph.piecewise import Jumps
 from certus.graph.smooth import Atan, Celu, Elu, Erf, LogSigmoid, Softplus
 from certus.graph.softmax import MaskedSoftmax, Softmax
@@ -188,9 +188,10 @@ def _disturbed(graph: Graph, x: Tensor, unit: float) -> Tensor:
     return values[graph.output]
 
 
-def _decides(op: Jumps | ArgMax, value: Tensor, reach: float) -> bool:
+def _decides(op: Op, value: Tensor, reach: float) -> bool:
     """Whether a jump lies within reach of a value; true for NaN."""
     if isinstance(op, Jumps):
         return not torch.equal(op.forward(value - reach), op.forward(value + reach))
+    assert isinstance(op, ArgMax)
     best = value.topk(min(2, value.shape[op.dim]), op.dim).values
     return not bool((best.narrow(op.dim, 0, 1) - best.narrow(op.dim, -1, 1) > 2 * reach).all())

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from certus.graph import affine, composite
 from certus.graph.activation import Relu

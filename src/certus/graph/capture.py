@@ -249,7 +249,7 @@ def _compare(module: nn.Module, graph: Graph, example: Tensor) -> None:
 def _agree(graph: Graph, x: Tensor, expected: Any, ordinary: int) -> None:
     fits = isinstance(expected, Tensor) and len(expected) == len(x)
     worst = difference(graph, x, expected, ordinary) if fits else float("inf")
-    if worst is None or not worst == 0:
+    if worst is None or worst != 0:
         size = float("nan") if worst is None else worst
         raise ModelError(
             f"the captured graph differs from the model by {size:.2g} relative on random "
