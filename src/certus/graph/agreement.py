@@ -46,7 +46,7 @@ def probes(shape: Shape, like: Tensor) -> Tensor:
         return torch.rand(shape, generator=source, dtype=torch.float64)
 
     rows = [normal(), uniform(), 3 * normal(), 0.1 * normal(), uniform().round()]
-    rows += [(8 * normal()).round() / 2, (255 * uniform()).round()]
+    rows += [(3 * normal()).round() + 0.5, (3 * normal()).round(), (255 * uniform()).round()]
     rows += [size * normal() for size in (*_LARGE, _TINY)]
     return torch.stack(rows).to(like)
 
@@ -82,6 +82,8 @@ class _Case:
         verdicts = [self._judged(row) for row in wrong]
         worst = max((v for v in verdicts if v is not None), default=0.0)
         undecided = sum(v is None for v in verdicts) - len(self.silent)
+        if len(self.silent) == int(known.sum()):  # the graph has no value anywhere
+            return float("inf")
         if worst == 0 and 2 * undecided > int(known.sum()) - len(self.silent):
             return max(self._relative(row) for row in wrong)
         return worst
@@ -131,7 +133,7 @@ class _Case:
             return None
         fine = beyond <= _TIMES * noise
         if row >= self.ordinary:  # far out, rounding may leave nothing to compare
-            fine |= noise > _SWAMPED * self._spread[row]
+            fine |= noise > _SWAMPED * torch.maximum(self._spread[row], self._gap[row])
         return 0.0 if bool(fine.all()) else self._relative(row)
 
     def _relative(self, row: int) -> float:
