@@ -122,6 +122,19 @@ def test_all_unsupported_operations_are_named_at_once_with_their_line():
         assert part in text
 
 
+def _slots(x, dtype):
+    """A scratch tensor of another type that the input is written into."""
+    scratch = torch.zeros_like(x, dtype=dtype)
+    scratch[:] = x
+    return scratch
+
+
+def _autocast(x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        product = x @ torch.eye(4)
+    return product.float()
+
+
 REFUSED = {
     "dropout": (
         lambda m, x: F.dropout(x, 0.5, training=True),
@@ -157,8 +170,39 @@ REFUSED = {
     "batch-gram": (lambda m, x: x @ x.T @ x, UnsupportedError, "batch"),
     "batch-weights": (lambda m, x: F.linear(x, x).sum(1), UnsupportedError, "batch"),
     "moved-out": (lambda m, x: x.unsqueeze(1).transpose(0, 1), UnsupportedError, "in front"),
-    "integer": (lambda m, x: x.to(torch.int64), UnsupportedError, "precision"),
-    "half": (lambda m, x: x.half().float(), UnsupportedError, "precision"),
+    "half": (lambda m, x: x.half().float(), UnsupportedError, "precision.*float16"),
+    "bfloat": (lambda m, x: x.bfloat16().float(), UnsupportedError, "precision.*bfloat16"),
+    "double": (lambda m, x: x.double().float(), UnsupportedError, "precision.*float64"),
+    "double-constant": (
+        lambda m, x: (x * torch.ones(4, dtype=torch.float64)).float(),
+        UnsupportedError,
+        "precision.*float64",
+    ),
+    "double-sum": (
+        lambda m, x: x.sum(1, dtype=torch.float64).float(),
+        UnsupportedError,
+        "precision.*float64",
+    ),
+    "half-scratch": (
+        lambda m, x: torch.zeros_like(x, dtype=torch.float16).copy_(x).float(),
+        UnsupportedError,
+        "precision.*float16",
+    ),
+    "half-slots": (
+        lambda m, x: _slots(x, torch.bfloat16).float(),
+        UnsupportedError,
+        "precision.*bfloat16",
+    ),
+    "whole-slots": (lambda m, x: _slots(x, torch.int32).float(), UnsupportedError, "into int32"),
+    "autocast": (lambda m, x: _autocast(x), UnsupportedError, "autocast"),
+    "bits": (lambda m, x: x.view(torch.int32).float(), UnsupportedError, "view.dtype"),
+    "remainder": (lambda m, x: x % 0.3, UnsupportedError, "remainder"),
+    "division-cut": (
+        lambda m, x: torch.div(x, 0.3, rounding_mode="trunc"),
+        UnsupportedError,
+        "rounding mode trunc",
+    ),
+    "floor-division": (lambda m, x: x // (x * x + 1), UnsupportedError, "floor division"),
     "index": (lambda m, x: x[:, m.p.long()], UnsupportedError, "from parameters"),
     "adaptive": (
         lambda m, x: F.adaptive_max_pool1d(x[:, None, [0, 1, 2, 3, 0]], 3),

@@ -11,7 +11,7 @@ from certus.core import ArgumentError
 from certus.graph.activation import MaxPool, Within
 from certus.graph.bilinear import Mul, Product
 from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
-from certus.graph.softmax import LogSumExp, Softmax
+from certus.graph.softmax import LogSumExp, MaskedSoftmax, Softmax
 from certus.relax import intervals, relaxations
 
 INF = float("inf")
@@ -26,6 +26,10 @@ OPS = {
     "softmax": (Softmax(1), [(5,)]),
     "softmax-one": (Softmax(1), [(1,)]),
     "softmax-inner": (Softmax(2), [(2, 3, 2)]),
+    "softmax-masked": (
+        MaskedSoftmax(2, torch.tensor([[[True, False, True], [False, True, True]]])),
+        [(2, 3)],
+    ),
     "logsumexp": (LogSumExp(1), [(5,)]),
     "logsumexp-inner": (LogSumExp(2, True), [(2, 3, 2)]),
     "maximum": (Maximum(), [(5,), (5,)]),

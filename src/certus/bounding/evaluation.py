@@ -26,9 +26,11 @@ from certus.graph.onnx.runtime import OnnxModel, Unchecked
 from certus.graph.op import Affine, Elementwise, Op, Shape
 from certus.graph.periodic import Tan, Wave
 from certus.graph.piecewise import Abs, Jumps
-from certus.graph.softmax import LogSumExp, Softmax
+from certus.graph.softmax import LogSumExp, MaskedSoftmax, Softmax
 from certus.graph.structural import Resize
+from certus.graph.whole import Fits
 from certus.relax import Interval, intervals
+from certus.relax.masked import without
 
 TABLE = Path(__file__).with_name("errors.toml")
 # times the measured errors of functions: on other processors GELU was seen four times as far off
@@ -164,7 +166,7 @@ def _resize(
     return _sums(op, ranges, shapes, engine.sums(32 * max(*out, *shapes[0])), engine)
 
 
-@evaluation.register(Relu, Abs, Jumps, MaxPool, Maximum, ReduceMax, ArgMax)
+@evaluation.register(Relu, Abs, Jumps, Fits, MaxPool, Maximum, ReduceMax, ArgMax)
 def _chosen(
     op: Op, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
 ) -> Tensor | None:
@@ -258,6 +260,15 @@ def _softmax(
     value = intervals[Softmax](op, ranges[0])[1]
     rate = engine.sums(low.shape[op.dim] + 16) + 4 * engine.unit * spread
     return rate * value + 4 * torch.finfo(engine.dtype).tiny
+
+
+@evaluation.register(MaskedSoftmax)
+def _masked_softmax(
+    op: MaskedSoftmax, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
+) -> Tensor:
+    """That of the softmax over the rest."""
+    kept = without(op, ranges[0])
+    return _softmax(Softmax(op.dim), [kept], shapes, out, engine)
 
 
 def _deep(engine: Engine) -> float:

@@ -11,9 +11,10 @@ from certus.graph.activation import MaxPool
 from certus.graph.bilinear import Mul, Product
 from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
 from certus.graph.op import Affine, Elementwise
-from certus.graph.softmax import LogSumExp, Softmax
+from certus.graph.softmax import LogSumExp, MaskedSoftmax, Softmax
 from certus.relax import Interval
 from certus.relax import intervals as ranges_of
+from certus.relax.masked import without
 
 Errors = list[Tensor]
 # (op, errors of the inputs, ranges of the inputs) -> what of them arrives at the output
@@ -95,6 +96,13 @@ def _softmax(op: Softmax, errors: Errors, ranges: list[Interval]) -> Tensor:
     low, high = ranges_of[Softmax](op, (low - errors[0], high + errors[0]))
     others = (high * errors[0]).sum(op.dim, keepdim=True) - high * errors[0]
     return high * ((1 - low) * errors[0] + others)
+
+
+@passed.register(MaskedSoftmax)
+def _masked_softmax(op: MaskedSoftmax, errors: Errors, ranges: list[Interval]) -> Tensor:
+    """That of the softmax over the rest; errors of what is left out do not count."""
+    own = errors[0].masked_fill(~op.keep, 0.0)
+    return _softmax(Softmax(op.dim), [own], [without(op, ranges[0])])
 
 
 @passed.register(Norm)

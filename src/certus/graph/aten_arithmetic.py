@@ -4,15 +4,15 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from certus.graph import affine, composite
 from certus.graph.activation import Relu
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.expression import Expression
-from certus.graph.piecewise import Floor
 from certus.graph.powers import Exp, Power, Reciprocal, Sqrt
 from certus.graph.structural import Reshape
+from certus.graph.whole import FloorDivide
 
 
 def operand(a: Arguments, name: str) -> Any:
@@ -46,17 +46,10 @@ def plus(a: Arguments, x: int, value: Any, factor: float = 1.0) -> int:
         return a.add(affine.Sum(factor), *a.pair(x, a.at(value)))
     constant = a.value(value)
     a.broadcasts(constant)
-    return a.add(affine.Shift(finite(a, constant), factor), widened(a, x))
-
-
-def finite(a: Arguments, value: Any) -> Any:
-    """A summand with infinities (an attention mask) replaced by a large number, where it has any."""
-    if isinstance(value, Expression | Tensor):
-        now = value.evaluate() if isinstance(value, Expression) else value
-        if now.is_floating_point() and bool(torch.isinf(now).any()):
-            limit = -composite.MASKED
-            return now.detach().clamp(-limit, limit)
-    return value
+    now = constant.evaluate() if isinstance(constant, Expression) else constant
+    if now.is_floating_point() and bool(torch.isinf(now).any()):  # an attention mask
+        return composite.plus(a.scope.builder, widened(a, x), factor * now.detach(), a.source)
+    return a.add(affine.Shift(constant, factor), widened(a, x))
 
 
 @builds("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar", anywhere=True)
@@ -134,10 +127,24 @@ def nonnegative(node: Any) -> bool:
 
 @builds("div.Tensor", "div.Scalar", "div.Tensor_mode", "true_divide.Tensor", anywhere=True)
 def _div(a: Arguments) -> int:
-    if a["rounding_mode"] not in (None, "floor"):
+    if a["rounding_mode"] == "floor":
+        return _floor_division(a)
+    if a["rounding_mode"] is not None:
         raise Unsupported(f"division with rounding mode {a['rounding_mode']}")
-    quotient = _quotient(a, a["self"], a["other"])
-    return a.add(Floor(), quotient) if a["rounding_mode"] else quotient
+    return _quotient(a, a["self"], a["other"])
+
+
+def _floor_division(a: Arguments) -> int:
+    """x // c for a constant c that cannot change; x // -c is -x // c."""
+    if a.is_data(a["other"]) or not a.is_data(a["self"]):
+        raise Unsupported("a floor division by a value that depends on the input")
+    divisor = a.fixed(a["other"])
+    a.broadcasts(divisor)
+    if not bool((divisor > 0).all() or (divisor < 0).all()):
+        raise Unsupported("a floor division by numbers of both signs or by zero")
+    x = widened(a, a.at(a["self"]))
+    x = scaled(a, x, -1.0) if bool((divisor < 0).any()) else x
+    return a.add(FloorDivide(divisor.abs().to(a.scope.builder.like)), x)
 
 
 def _quotient(a: Arguments, left: Any, right: Any) -> int:

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from certus.graph import composite
 from certus.graph.aten_arithmetic import widened
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.layout import Layout, reshape_layout
+from certus.graph.precision import name_of
 from certus.graph.structural import Concat, Expand, Flip, Permute, Reshape, Select, Slice
 
 
@@ -168,13 +170,15 @@ def _same(a: Arguments) -> int:
     anywhere=True,
 )
 def _cast(a: Arguments) -> int:
-    """Between floating types only where the network's own is kept; conditions are numbers already."""
+    """To whole numbers: towards zero, inside their type. Floating types are one, see `admissible`."""
     before, after = a["self"].meta["val"].dtype, a.node.meta["val"].dtype
-    network = a.scope.builder.like.dtype
-    whole = torch.bool if before == torch.bool else None
-    if after in (before, network) or (before == whole and not after.is_complex):
+    if after == before or after.is_floating_point or before == torch.bool:
         return a.x()
-    raise Unsupported(f"a change of precision from {before} to {after}")
+    builder = a.scope.builder
+    if after == torch.bool:
+        return composite.not_zero(builder, a.x(), a.source)
+    x = composite.truncated(builder, a.x(), a.source) if before.is_floating_point else a.x()
+    return composite.held(builder, x, name_of(after), a.source)
 
 
 @builds("dropout.default", "feature_dropout.default", "alpha_dropout.default", anywhere=True)

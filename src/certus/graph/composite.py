@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from certus.core import ArgumentError
+from certus.core import ArgumentError, UnsupportedError
 from certus.graph.activation import Clamp, Relu, Within
 from certus.graph.affine import BatchNorm, Scale, Shift, Sum
 from certus.graph.bilinear import Mul, Product
 from certus.graph.builder import Builder
 from certus.graph.extremum import Norm, ReduceMax
+from certus.graph.piecewise import Floor, Step
 from certus.graph.recurrent import gru as gru  # noqa: PLC0414
 from certus.graph.recurrent import lstm as lstm  # noqa: PLC0414
 from certus.graph.recurrent import rnn_relu as rnn_relu  # noqa: PLC0414
@@ -23,8 +24,8 @@ from certus.graph.recurrent import rnn_tanh as rnn_tanh  # noqa: PLC0414
 from certus.graph.smooth import Abs, Power, Reciprocal
 from certus.graph.softmax import LogSumExp, Softmax
 from certus.graph.structural import Concat, Expand, Reduce, Reshape, Slice
+from certus.graph.whole import LIMITS, Fits
 
-MASKED = -(2.0**30)  # stands for minus infinity: finite, and its exponential is zero
 _SLACK = 1 + 1e-5  # room for rounding at a limit that holds in exact arithmetic
 _TREE = 16  # up to so many values a maximum is a tree of pairs
 
@@ -94,6 +95,7 @@ def reduce_max(
     """Largest value over some dimensions: a tree of `maximum` for few values, else one operation."""
     shape = b.shape(x)
     axes = _axes(dims, len(shape))
+    x = b.present(x, axes, source)
     if torch.Size([shape[d - 1] for d in axes]).numel() > _TREE:
         return b.add(ReduceMax(axes, keepdim), x, source=source)
     for dim in axes:
@@ -233,22 +235,24 @@ def log_softmax(b: Builder, x: int, dim: int, source: str = "") -> int:
 
 
 def masked(b: Builder, x: int, mask: Tensor | None, source: str = "") -> int:
-    """Scores of an attention with its mask: bool (False is left out) or a summand (may be -inf).
+    """Scores of an attention with its mask: bool (False is left out) or a summand (may be -inf)."""
+    if mask is None or bool((mask if mask.dtype == torch.bool else mask == 0).all()):
+        return x
+    if mask.dtype == torch.bool:
+        return where(b, mask, x, b.like.new_tensor(float("-inf")), source)
+    return plus(b, x, mask, source)
 
-    What is left out becomes the constant `MASKED`, whose exponential is zero, since an infinite
-    constant makes 0 * inf in a backward pass.
-    """
-    if mask is None:
-        return x
-    keep = mask if mask.dtype == torch.bool else ~torch.isneginf(mask)
-    if mask.dtype != torch.bool:
-        shift = torch.where(keep, mask, torch.zeros_like(mask))
-        x = b.add(Shift(shift), x, source=source) if bool(shift.any()) else x
-    if bool(keep.all()):
-        return x
-    if not bool(keep.any(-1).all()):
-        raise ArgumentError("an attention mask leaves out every position of a row")
-    return where(b, keep, x, b.like.new_tensor(float("-inf")), source)
+
+def plus(b: Builder, x: int, amount: Tensor, source: str = "") -> int:
+    """x plus a constant, of which entries may be minus infinity."""
+    if bool(torch.isposinf(amount).any() or amount.isnan().any()):
+        raise UnsupportedError("a summand with NaN or plus infinity")
+    gone = torch.isneginf(amount)
+    place = b.add(Shift(amount.masked_fill(gone, 0.0)), x, source=source)
+    if not bool(gone.any()):
+        return place
+    keep = b.add(Scale(~gone), place, source=source)
+    return b.without(keep, gone)
 
 
 def attention(
@@ -275,19 +279,37 @@ def attention(
 def where(b: Builder, mask: Tensor, x: int | Tensor, y: int | Tensor, source: str = "") -> int:
     """torch.where with a constant condition; x and y are positions or constants, not both constants.
 
-    An infinite constant becomes `MASKED` with its sign (see `masked`).
+    Entries of minus infinity are kept apart (see `absent`).
     """
     if isinstance(x, Tensor):
         assert not isinstance(y, Tensor), "where needs a value that depends on the input"
         return where(b, ~mask, y, x, source)
-    kept = _kept(b, mask, x, source)
     if isinstance(y, Tensor):
-        limit = -MASKED
-        fill = y.clamp(-limit, limit) if y.is_floating_point() else y
-        shift = torch.where(mask, torch.zeros_like(fill), fill)
-        return b.add(Shift(shift), kept, source=source)
-    other = _kept(b, ~mask, y, source)
-    return b.add(Sum(), *pair(b, kept, other, source), source=source)
+        amount = torch.where(mask, torch.zeros_like(y), y)
+        kept, gone = _kept(b, mask, x, source)
+        return b.without(plus(b, kept, amount, source), gone)
+    parts = [_kept(b, m, value, source) for m, value in ((mask, x), (~mask, y))]
+    first, second = pair(b, parts[0][0], parts[1][0], source)
+    total = b.add(Sum(), first, second, source=source)
+    return b.without(total, parts[0][1] | parts[1][1])
+
+
+def truncated(b: Builder, x: int, source: str = "") -> int:
+    """x rounded towards zero: floor(relu(x)) - floor(relu(-x))."""
+    up = b.add(Floor(), b.add(Relu(), x, source=source), source=source)
+    down = b.add(Relu(), negative(b, x, source), source=source)
+    return b.add(Sum(-1.0), up, b.add(Floor(), down, source=source), source=source)
+
+
+def held(b: Builder, x: int, kind: str, source: str = "") -> int:
+    """A whole number in a type such as int8, NaN where it would wrap around."""
+    return b.add(Fits(*LIMITS[kind]), x, source=source)
+
+
+def not_zero(b: Builder, x: int, source: str = "") -> int:
+    """1 where x differs from zero: [x > 0] + [-x > 0]."""
+    below = b.add(Step(), negative(b, x, source), source=source)
+    return b.add(Sum(), b.add(Step(), x, source=source), below, source=source)
 
 
 def hard_sigmoid(
@@ -299,12 +321,15 @@ def hard_sigmoid(
     return b.add(Clamp(0.0, 1.0), line, source=source)
 
 
-def _kept(b: Builder, mask: Tensor, x: int, source: str) -> int:
-    """x where the mask is true, else zero; refuses a mask that would broadcast over the batch."""
+def _kept(b: Builder, mask: Tensor, x: int, source: str) -> tuple[int, Tensor]:
+    """x where the mask is true, else zero, and which entries are minus infinity.
+
+    Refuses a mask that would broadcast over the batch.
+    """
     ndim = len(b.shape(x)) + 1
     if mask.ndim > ndim or (mask.ndim == ndim and mask.shape[0] != 1):
         raise ArgumentError(f"a mask {tuple(mask.shape)} does not broadcast on {b.shape(x)}")
-    return b.add(Scale(mask), x, source=source)
+    return b.pick(x, mask, source), b.gone(x) & mask
 
 
 def _unit(b: Builder, x: int, dims: Sequence[int], eps: float, free: int, source: str) -> int:

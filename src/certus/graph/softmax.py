@@ -31,3 +31,18 @@ class LogSumExp(Monotone):
     def forward(self, *inputs: Tensor) -> Tensor:
         """torch.logsumexp."""
         return inputs[0].logsumexp(self.dim, keepdim=self.keepdim)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedSoftmax(Op):
+    """Softmax along one dimension over the entries that `keep` [1, *shape] leaves in; zero elsewhere.
+
+    What is left out has no influence, however large it is. Every row keeps an entry.
+    """
+
+    dim: int
+    keep: Tensor
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """torch.softmax with minus infinity for what is left out."""
+        return inputs[0].masked_fill(~self.keep, float("-inf")).softmax(self.dim)

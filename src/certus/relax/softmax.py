@@ -18,6 +18,8 @@ from certus.relax.interval import intervals
 from certus.relax.lines import Interval, Relaxation, relaxations
 from certus.relax.reduction import Reduction
 
+_BLUR = 2.0**-10  # scores beyond 2^13 in float32
+
 
 @dataclass(frozen=True, eq=False)
 class Shares(Relaxation):
@@ -64,12 +66,17 @@ def softmax_range(op: Softmax, interval: Interval) -> Interval:
 
 @relaxations.register(Softmax)
 def softmax(op: Softmax, interval: Interval) -> Shares:
-    """Below the better of the two tangents at the centre, element by element."""
+    """Below the better of the two tangents at the centre, element by element.
+
+    Planes over scores so large that rounding blurs them are constants: the ends of the interval.
+    """
     low, high = (x.movedim(op.dim, -1) for x in interval)
-    middle = (low + high) / 2
+    middle = low / 2 + high / 2  # the sum may overflow
     first, last = _log_range(low, high)
-    slope, mix = last.exp() * _mean_exp(last - first), middle.softmax(-1)
-    upper = first.exp() + slope * (middle.log_softmax(-1) - first)
+    least, most = first.exp(), last.exp()
+    blurred = _blurred(low, high, most)
+    slope, mix = most * _mean_exp(last - first), middle.softmax(-1)
+    upper = least + slope * (middle.log_softmax(-1) - first)
     log_sum, plain_mix = _chords(low, high)
     plain = (middle - log_sum).exp()
     log_sum, pivot_mix = _pivoted(low, high)
@@ -78,11 +85,12 @@ def softmax(op: Softmax, interval: Interval) -> Shares:
     value = torch.where(better, pivot, plain)
     plain, pivot = plain.masked_fill(better, 0.0), pivot.masked_fill(~better, 0.0)
     linear = plain * _from(plain_mix, middle) + pivot * _from(pivot_mix, middle)
-    return Shares(
-        *(plain, plain_mix, pivot, pivot_mix, value - linear),
-        *(slope, mix, upper - slope * _from(mix, middle)),
-        dim=op.dim,
+    below = torch.where(blurred, least, value - linear)
+    above = torch.where(blurred, most, upper - slope * _from(mix, middle))
+    plain, plain_mix, pivot, pivot_mix, slope, mix = (
+        x.masked_fill(blurred, 0.0) for x in (plain, plain_mix, pivot, pivot_mix, slope, mix)
     )
+    return Shares(plain, plain_mix, pivot, pivot_mix, below, slope, mix, above, dim=op.dim)
 
 
 @relaxations.register(LogSumExp)
@@ -92,7 +100,7 @@ def log_sum_exp(op: LogSumExp, interval: Interval) -> Reduction:
     Above, the chords are those of exp(x_j), or those of exp(x_j - x_k) and x_k is added.
     """
     low, high = (x.movedim(op.dim, -1) for x in interval)
-    middle = (low + high) / 2
+    middle = low / 2 + high / 2  # the sum may overflow
     share = middle.softmax(-1)
     below = middle.logsumexp(-1, keepdim=True) - (share * middle).sum(-1, keepdim=True)
     plain, mix = _chords(low, high)
@@ -101,6 +109,12 @@ def log_sum_exp(op: LogSumExp, interval: Interval) -> Reduction:
     above = torch.minimum(pivot, plain) - (mix * middle).sum(-1, keepdim=True)
     fields = (x.movedim(-1, op.dim) for x in (share, below, mix, above))
     return Reduction(*fields)
+
+
+def _blurred(low: Tensor, high: Tensor, most: Tensor) -> Tensor:
+    """Rows [..., 1] in which a unit in the last place of a score that has any weight is not small."""
+    size = torch.maximum(low.abs(), high.abs()).masked_fill(most == 0, 0.0).amax(-1, keepdim=True)
+    return size * torch.finfo(low.dtype).eps > _BLUR
 
 
 def _from(mix: Tensor, middle: Tensor) -> Tensor:
@@ -143,7 +157,7 @@ def _chords(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pivoted(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """The same for x_k + log of the sum of chords of exp(x_j - x_k), k the largest at the centre."""
-    middle = (low + high) / 2
+    middle = low / 2 + high / 2  # the sum may overflow
     pivot = middle.argmax(-1, keepdim=True)
     below = (low - high.gather(-1, pivot)).scatter(-1, pivot, 0.0)
     above = (high - low.gather(-1, pivot)).scatter(-1, pivot, 0.0)

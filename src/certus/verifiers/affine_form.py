@@ -51,7 +51,8 @@ def affine_form(graph: Graph, start: int, rows: Tensor, error_of: ErrorOf = exac
             if own is not None:
                 error = error + inner(held.abs(), own)[:, 0]
             pulled, part = pull_affine(graph, node, held)
-            for source, rows_of in zip(node.inputs, pulled, strict=True):
+            # last inputs that are not read, as those of a constant, are left out
+            for source, rows_of in zip(node.inputs, pulled, strict=False):
                 old = pending.get(source)
                 pending[source] = rows_of if old is None else old + rows_of
             offset = offset if part is None else offset + part[:, 0]

@@ -51,18 +51,11 @@ def add(call: Call, x: Value, y: Value, sign: float = 1.0) -> Data:
 
 
 def _masked(call: Call, x: Data, amount: Any) -> Data:
-    """x + amount with entries of minus infinity, as attention masks have them.
-
-    Minus infinity becomes the large negative constant of `composite.where`, whose exponential is zero.
-    """
-    infinite = np.isneginf(amount)
-    if not bool(infinite.all()):
-        x = _affine(call, x, None, np.where(infinite, 0.0, amount))
-    position, fitted, shape = _fitted(call, x, infinite)
+    """x + amount with entries of minus infinity, as attention masks have them."""
+    position, fitted, shape = _fitted(call, x, amount)
     expanded = call.writer.add(Expand(shape[len(shape) - fitted.ndim + 1 :]), position)
-    keep = torch.tensor(~fitted, device=call.writer.like.device)
-    limit = torch.tensor(float("-inf"), dtype=call.writer.like.dtype, device=keep.device)
-    return Data(composite.where(call.writer, keep, expanded, limit), shape)
+    summand = torch.tensor(fitted, dtype=call.writer.like.dtype, device=call.writer.like.device)
+    return Data(composite.plus(call.writer, expanded, summand), shape)
 
 
 @builds("Mul")
@@ -119,8 +112,6 @@ def _scaled_erf(writer: Writer, position: int) -> int | None:
 @builds("Div")
 def _div(call: Call) -> Data:
     x, y = call[0], call[1]
-    if "i" in (getattr(x, "kind", "f"), getattr(y, "kind", "f")):
-        raise Unsupported("a division of whole numbers")
     if not isinstance(y, Data):
         divisor = _numbers(y)
         if bool((divisor == 0).any()):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from certus.graph.activation import Relu
+from certus.graph import composite
 from certus.graph.affine import Linear, Sum
 from certus.graph.extremum import ArgMax
 from certus.graph.onnx.build_arithmetic import add, multiply
@@ -13,8 +13,8 @@ from certus.graph.onnx.build_linear import permuted
 from certus.graph.onnx.build_moves import cut, expanded, size_of
 from certus.graph.onnx.reader import TYPES
 from certus.graph.onnx.table import Call, Unsupported, Value, axis_of, broadcast, builds
-from certus.graph.onnx.values import Data, kind_of
-from certus.graph.piecewise import Floor, Step
+from certus.graph.onnx.values import Data, is_whole
+from certus.graph.piecewise import Step
 
 _TABLE = 2**22  # entries of a comparison with every row of a table
 
@@ -24,25 +24,23 @@ def _cast(call: Call) -> Data:
     name = TYPES.get(int(call.attribute("to")))
     if name is None:
         raise Unsupported("a cast to text or to a small float")
-    return cast(call, call.data(), kind_of(name))
+    return cast(call, call.data(), call.kind(name))
 
 
 @builds("CastLike")
 def _cast_like(call: Call) -> Data:
     like = call[1]
-    return cast(call, call.data(), like.kind if isinstance(like, Data) else kind_of(like.dtype))
+    return cast(call, call.data(), like.kind if isinstance(like, Data) else call.kind(like.dtype))
 
 
 def cast(call: Call, x: Data, kind: str) -> Data:
-    """To whole numbers by truncation, to truth values by comparison with zero."""
-    if kind in (x.kind, "f") or (kind == "i" and x.kind == "b"):
+    """To whole numbers by truncation inside their type, to truth values by comparison with zero."""
+    if kind in (x.kind, "f") or x.kind == "b":
         return Data(x.position, x.shape, kind)
     if kind == "b":
-        above, below = (call.same(Step(), v) for v in (x, scaled(call, x, -1.0)))
-        return call.put(Sum(), above.position, below.position, shape=x.shape, kind="b")
-    positive = call.same(Floor(), call.same(Relu(), x))
-    negative = call.same(Floor(), call.same(Relu(), scaled(call, x, -1.0)))
-    return call.put(Sum(-1.0), positive.position, negative.position, shape=x.shape, kind="i")
+        return Data(composite.not_zero(call.writer, x.position), x.shape, kind)
+    whole = x.position if is_whole(x.kind) else composite.truncated(call.writer, x.position)
+    return Data(composite.held(call.writer, whole, kind), x.shape, kind)
 
 
 @builds("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
@@ -115,12 +113,12 @@ def first_place(call: Call, x: Data, smallest: bool) -> Data:
     if x.shape[axis] == 2:
         pair = [cut(call, x, axis, slice(i, i + 1, 1)) for i in range(2)]
         behind = add(call, pair[1], pair[0], -1.0)
-        found = call.same(Step(bool(last)), behind, "i")
-        return Data(found.position, final, "i")
+        found = call.same(Step(bool(last)), behind, "int64")
+        return Data(found.position, final, "int64")
     if last:
         raise Unsupported("the last place of a largest value")
     position, dims = call.over(x, axis)
-    return call.put(ArgMax(dims[0], True), position, shape=final, kind="i")
+    return call.put(ArgMax(dims[0], True), position, shape=final, kind="int64")
 
 
 @builds("OneHot")
@@ -132,7 +130,7 @@ def _one_hot(call: Call) -> Data:
     hot = shifted(call, scaled(call, hits(call, x, depth), on - off), off)
     order = [*range(x.rank)]
     order.insert(axis, x.rank)
-    return permuted(call, Data(hot.position, hot.shape, kind_of(call.array(2).dtype)), order)
+    return permuted(call, Data(hot.position, hot.shape, call.kind(call.array(2).dtype)), order)
 
 
 @builds("Hardmax")
@@ -142,7 +140,7 @@ def _hardmax(call: Call) -> Data:
     if axis != x.rank - 1:
         raise Unsupported("hardmax along an axis that is not the last")
     position, dims = call.over(x, axis)
-    place = call.put(ArgMax(dims[0], True), position, shape=x.shape[:-1], kind="i")
+    place = call.put(ArgMax(dims[0], True), position, shape=x.shape[:-1], kind="int64")
     hot = hits(call, place, x.shape[-1])
     return Data(hot.position, hot.shape, "f")
 
@@ -153,7 +151,7 @@ def hits(call: Call, x: Data, count: int) -> Data:
         raise Unsupported("a table of more entries than can be compared one by one")
     wrapped = from_end(call, x, count)
     places = np.arange(count, dtype=np.float64)
-    column = Data(wrapped.position, (*x.shape, 1), "i")
+    column = Data(wrapped.position, (*x.shape, 1), x.kind)
     return zero(call, add(call, column, places, -1.0))
 
 
@@ -171,7 +169,7 @@ def look_up(call: Call, table: Any, x: Data, axis: int) -> Data:
     hot = hits(call, x, rows.shape[0])
     found = call.put(Linear(call.tensor(matrix.T.copy())), call.at(hot, hot.shape), shape=())
     shape = (*x.shape, *rows.shape[1:])
-    result = Data(found.position, shape, kind_of(table.dtype))
+    result = Data(found.position, shape, call.kind(table.dtype))
     if axis == 0:
         return result
     front = [*range(x.rank, x.rank + axis)]

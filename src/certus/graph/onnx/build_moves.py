@@ -20,7 +20,7 @@ from certus.graph.onnx.table import (
     broadcast,
     builds,
 )
-from certus.graph.onnx.values import Data
+from certus.graph.onnx.values import Data, kind_of
 
 
 @builds("Reshape")
@@ -101,7 +101,7 @@ def moved(call: Call) -> Data:
 
 def picked(call: Call, x: Data, places: Any) -> Data:
     """The value made of the entries of x at flat places."""
-    flat = places.reshape(-1)
+    flat = np.ascontiguousarray(places.reshape(-1))  # torch takes no negative strides
     if places.size == 0:
         raise Unsupported("an empty result")
     if np.array_equal(flat, np.arange(size_of(x))):
@@ -149,7 +149,7 @@ def as_data(call: Call, value: Value) -> Data:
         return value
     array = np.asarray(value)
     tensor = call.tensor(array.reshape(array.shape or (1,)))
-    return Data(composite.constant(call.writer, tensor[None]), array.shape, array.dtype.kind)
+    return Data(composite.constant(call.writer, tensor[None]), array.shape, kind_of(array.dtype))
 
 
 @builds("Pad")

@@ -7,6 +7,7 @@ import numpy as np
 
 from certus.graph.onnx.reader import TYPES
 from certus.graph.onnx.table import Call, Unsupported, affordable, axis_of, folds
+from certus.graph.whole import LIMITS
 
 Array = np.ndarray
 
@@ -69,12 +70,22 @@ def _cast(call: Call) -> Array:
     kind = TYPES.get(int(call.attribute("to")))
     if kind is None:
         raise Unsupported("a cast to text or to a small float")
-    return call.array(0).astype(kind)
+    return _converted(call.array(0), kind)
 
 
 @folds("CastLike")
 def _cast_like(call: Call) -> Array:
-    return call.array(0).astype(call.array(1).dtype)
+    return _converted(call.array(0), call.array(1).dtype.name)
+
+
+def _converted(x: Array, kind: str) -> Array:
+    """x in another type; whole numbers wrap around, floats beyond the type have no defined value."""
+    if x.dtype.kind == "f" and kind in LIMITS:
+        low, top = LIMITS[kind]
+        if not bool(((np.trunc(x) >= low) & (x < top)).all()):
+            raise Unsupported(f"a constant that {kind} does not hold")
+    with np.errstate(over="ignore"):
+        return x.astype(kind)
 
 
 def _divide(x: Array, y: Array) -> Array:
@@ -89,17 +100,12 @@ def _power(x: Array, y: Array) -> Array:
         return np.power(x, y.astype(x.dtype) if x.dtype.kind == "f" else y).astype(x.dtype)
 
 
-def _modulo(x: Array, y: Array) -> Array:
-    return np.mod(x, y)
-
-
 _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
     "Div": _divide,
     "Pow": _power,
-    "Mod": _modulo,
     "Equal": np.equal,
     "Greater": np.greater,
     "Less": np.less,
@@ -147,6 +153,14 @@ _REDUCE: dict[str, Callable[..., Array]] = {
 @folds(*_BINARY)
 def _binary(call: Call) -> Array:
     return np.asarray(_BINARY[call.node.op](call.array(0), call.array(1)))
+
+
+@folds("Mod")
+def _modulo(call: Call) -> Array:
+    """With the sign of the divisor, or as C's fmod with that of the dividend."""
+    return np.asarray(
+        (np.fmod if call.attribute("fmod", 0) else np.mod)(call.array(0), call.array(1))
+    )
 
 
 @folds(*_UNARY)

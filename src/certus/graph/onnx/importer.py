@@ -13,6 +13,7 @@ from certus.graph.onnx import ragged
 from certus.graph.onnx.build_moves import as_data
 from certus.graph.onnx.reader import Network, Node
 from certus.graph.onnx.table import BUILDERS, FOLDS, Call, Result, Unsupported, Value
+from certus.graph.onnx.types import typed
 from certus.graph.onnx.values import Broken, Data, canonical
 from certus.graph.onnx.writer import Writer
 from certus.graph.op import Shape
@@ -93,7 +94,7 @@ class Importer:
                 return broken
             call = Call(node, inputs, self.writer, self.network.opset, self.uses)
             found = self._result(call)
-        except Unsupported as why:
+        except (Unsupported, UnsupportedError) as why:
             reason = f" ({why})" if str(why) else ""
             self.problems.append(
                 f"{node.domain + ':' if node.domain else ''}{node.op}{reason} in {node.where()}"
@@ -117,7 +118,7 @@ class Importer:
         if any(isinstance(value, Data) for value in call.values):
             if op not in BUILDERS:
                 raise Unsupported("on values that depend on the input")
-            return BUILDERS[op](call)
+            return typed(call, BUILDERS[op])
         found = FOLDS[op](call) if op in FOLDS else self._evaluated(call)
         return [np.asarray(v) for v in found] if isinstance(found, list) else np.asarray(found)
 

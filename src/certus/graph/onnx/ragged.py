@@ -16,7 +16,7 @@ from certus.graph.onnx.build_logic import from_end
 from certus.graph.onnx.build_moves import as_data, expanded, picked
 from certus.graph.onnx.fold_moves import unsqueezed
 from certus.graph.onnx.table import FOLDS, Call, Unsupported, Value, axis_of
-from certus.graph.onnx.values import Data
+from certus.graph.onnx.values import Data, is_whole
 from certus.graph.piecewise import Step
 
 
@@ -98,9 +98,9 @@ def _slice(call: Call) -> Value:
 
 def _place(call: Call, index: int) -> Data:
     found = as_data(call, call[index])
-    if found.kind != "i" or int(np.prod(found.shape)) != 1:
+    if not is_whole(found.kind) or int(np.prod(found.shape)) != 1:
         raise Unsupported("a place that is not one whole number")
-    return Data(found.position, (1,), "i")
+    return Data(found.position, (1,), found.kind)
 
 
 def _shape(call: Call) -> np.ndarray:

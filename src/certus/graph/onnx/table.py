@@ -14,7 +14,7 @@ from torch import Tensor
 
 from certus.core import ModelError
 from certus.graph.onnx.reader import Node
-from certus.graph.onnx.values import Data, canonical
+from certus.graph.onnx.values import Data, canonical, kind_of
 from certus.graph.onnx.writer import Writer
 from certus.graph.op import Op, Shape
 
@@ -100,6 +100,14 @@ class Call:
         if not bool(torch.isfinite(found).all()):
             raise ModelError(f"{self.node.where()} uses a constant with NaN or infinite values")
         return found
+
+    def kind(self, dtype: Any) -> str:
+        """The kind of a numpy type; refuses floating types other than the network's own."""
+        found = np.dtype(dtype)
+        own = str(self.writer.like.dtype).removeprefix("torch.")
+        if found.kind == "f" and found.name != own:
+            raise Unsupported(f"a change of precision: values of {found.name} in a {own} network")
+        return kind_of(found)
 
     def put(self, op: Op, *positions: int, shape: Shape, kind: str = "f") -> Data:
         """Write an operation whose result is read in an ONNX shape."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from certus.graph.op import Shape
+from certus.graph.whole import LIMITS
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Data:
     """A value that depends on the input: a node of the graph, read in the ONNX shape (at batch 1).
 
     The node's own shape [B, *any] may differ; its values lie in the same row-major order, so that
-    Reshape, Flatten, Squeeze and Unsqueeze need no operation. kind is numpy's letter: f for numbers,
-    i for whole numbers, b for truth values (0 and 1).
+    Reshape, Flatten, Squeeze and Unsqueeze need no operation. kind is f for numbers in the network's
+    own type, b for truth values (0 and 1), and the name of the type for whole numbers.
     """
 
     position: int
@@ -41,7 +42,12 @@ def canonical(shape: Shape) -> Shape:
     return shape or (1,)
 
 
-def kind_of(dtype: str) -> str:
-    """The letter for a numpy type."""
-    found = np.dtype(dtype).kind
-    return "i" if found == "u" else found
+def kind_of(dtype: object) -> str:
+    """The kind of a numpy type; the name itself for whole numbers."""
+    found = np.dtype(dtype)  # type: ignore[call-overload]
+    return str(found.name) if found.kind in "iu" else str(found.kind)
+
+
+def is_whole(kind: str) -> bool:
+    """Whether it is a type of whole numbers."""
+    return kind in LIMITS
