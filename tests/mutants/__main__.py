@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.mutants.table import SOURCE, Mutant, mutants
@@ -24,7 +24,9 @@ _WORDS = {"failed": "killed", "hung": "killed (hung)", "passed": "SURVIVED"}
 def main() -> int:
     """0 where all were killed."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="only mutants of files whose name holds one of these")
+    parser.add_argument(
+        "parts", nargs="*", help="only mutants of files whose name holds one of these"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     every = [m for m in mutants() if not given.parts or any(p in m.file for p in given.parts)]
@@ -40,8 +42,10 @@ def main() -> int:
         if healthy is None:
             return 1
         bad = _killed(chosen, healthy, pristine, Path(work), given.jobs)
-    _say(f"{len(chosen) - len(bad)} of {len(chosen)} mutants killed, "
-         f"{len(every) - len(chosen)} more are equivalent")
+    _say(
+        f"{len(chosen) - len(bad)} of {len(chosen)} mutants killed, "
+        f"{len(every) - len(chosen)} more are equivalent"
+    )
     for outcome in bad:
         assert outcome.trial.mutant is not None
         _say(f"{outcome.kind}: {outcome.trial.mutant.name}: {outcome.trial.mutant.why}")
@@ -75,8 +79,10 @@ def _healthy(
         seconds[outcome.trial.tests] = outcome.seconds
         if outcome.kind != "passed":
             healthy = False
-            _say(f"red without a change ({outcome.kind}): {' '.join(outcome.trial.tests)}\n"
-                 f"    {outcome.detail}")
+            _say(
+                f"red without a change ({outcome.kind}): {' '.join(outcome.trial.tests)}\n"
+                f"    {outcome.detail}"
+            )
     return seconds if healthy else None
 
 
@@ -98,7 +104,9 @@ def _killed(
     return [outcome for outcome in found if outcome.kind not in ("failed", "hung")]
 
 
-def _followed(todo: Sequence[Trial], what: str, pristine: Path, work: Path, jobs: int):  # type: ignore[no-untyped-def]
+def _followed(
+    todo: Sequence[Trial], what: str, pristine: Path, work: Path, jobs: int
+) -> Iterator[Outcome]:
     """Outcomes, each with a line of progress."""
     start = time.monotonic()
     for done, outcome in enumerate(trials(todo, pristine, work, jobs), 1):
@@ -106,8 +114,10 @@ def _followed(todo: Sequence[Trial], what: str, pristine: Path, work: Path, jobs
         mutant = outcome.trial.mutant
         told = outcome.kind if mutant is None else _WORDS.get(outcome.kind, outcome.kind.upper())
         name = " ".join(outcome.trial.tests) if mutant is None else mutant.name
-        _say(f"{what} {done}/{len(todo)} ({left:.0f} s left) {outcome.seconds:.1f} s "
-             f"{told}: {name}" + (f"\n    {outcome.detail}" if outcome.detail else ""))
+        _say(
+            f"{what} {done}/{len(todo)} ({left:.0f} s left) {outcome.seconds:.1f} s "
+            f"{told}: {name}" + (f"\n    {outcome.detail}" if outcome.detail else "")
+        )
         yield outcome
 
 

@@ -76,6 +76,10 @@ def test_only_a_red_test_kills(tmp_path):
 @pytest.mark.slow
 def test_every_mutant_is_killed():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.mutants"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.mutants"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

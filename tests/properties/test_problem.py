@@ -299,7 +299,9 @@ def test_the_part_in_the_inputs_is_relieved_in_full():
 
 def test_rows_of_one_atom_are_added_without_rounding_up():
     """A float64 sum of these bounds is 1, above the threshold; exactly they stay below it."""
-    (case,) = load_property(text("(assert (<= (+ (* 0.1 Y_0) Y_1) 0.9999999999999999))", 1, 2)).cases
+    (case,) = load_property(
+        text("(assert (<= (+ (* 0.1 Y_0) Y_1) 0.9999999999999999))", 1, 2)
+    ).cases
     spec = case.specification(torch.bfloat16)
     assert len(spec.atom_of_row) >= 5 and spec.thresholds.tolist() == [1 - 2.0**-53]
     lower = torch.full((len(spec.atom_of_row),), -1.5 * 2.0**-55, dtype=torch.bfloat16)

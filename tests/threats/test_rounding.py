@@ -117,3 +117,11 @@ def test_the_farthest_corner_is_no_nearer_than_it_is():
             max(exact(own) - exact(low), exact(high) - exact(own)) ** 2 for own, low, high in sides
         )
         assert exact(extent) ** 2 >= square
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_a_point_just_outside_is_no_member(norm):
+    region = NORMS[norm](0.5, clip=None).region(torch.zeros(1, 3, dtype=torch.float64))
+    edge = torch.tensor([[0.5, 0.0, 0.0]], dtype=torch.float64)
+    assert region.contains(edge).tolist() == [True]
+    assert region.contains(edge * (1 + 1e-9)).tolist() == [False]

@@ -1,6 +1,7 @@
 """LP relaxation: safe for any multipliers, the triangle's optimum, between CROWN and the exact minimum."""
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -178,3 +179,22 @@ def test_the_rounding_of_the_lagrangian_is_subtracted(size):
         for slope, (low, high) in zip(reduced, limits, strict=True):
             value += min(slope * Fraction(low), slope * Fraction(high))
         assert Fraction(program.lagrangian(cost, multipliers)) <= value
+
+
+def test_multipliers_of_any_sign_leave_a_bound(monkeypatch):
+    """Whatever the solver says: those of the wrong sign do not count."""
+    graph, x = graph_of("relu"), example("relu", 1)
+    region = REGIONS["linf"](x)
+    values = torch.stack([graph(p)[0] for p in laws.points(graph, region)]).detach()
+    state = LP().prepare(graph, region)
+    rng = np.random.default_rng(0)
+
+    def strange(cost, **given):
+        return SimpleNamespace(
+            ineqlin=SimpleNamespace(marginals=rng.normal(size=len(given["b_ub"])))
+        )
+
+    monkeypatch.setattr("scipy.optimize.linprog", strange)
+    for _ in range(20):
+        for row in torch.eye(3, dtype=torch.float64):
+            assert state.programs[0].minimum(row, 1.0) <= float((values @ row).min()) + 1e-9

@@ -222,9 +222,43 @@ def test_intervals_of_the_program_hold_exactly():
     net = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 2)).double().eval()
     x = torch.rand(1, 6, dtype=torch.float64)
     milp = Milp(trace(net, x), Linf(0.1, clip=None).region(x))
-    (lower, upper), box = milp.state.intervals[1], milp.region
-    ends = [(Fraction(a), Fraction(b)) for a, b in zip(box.lower[0].tolist(), box.upper[0].tolist(), strict=True)]  # fmt: skip
-    for j, (weights, bias) in enumerate(zip(net[0].weight.tolist(), net[0].bias.tolist(), strict=True)):  # fmt: skip
-        terms = [sorted((Fraction(w) * a, Fraction(w) * b)) for w, (a, b) in zip(weights, ends, strict=True)]  # fmt: skip
-        least, most = (Fraction(bias) + sum(side) for side in zip(*terms, strict=True))
-        assert Fraction(float(lower[0, j])) <= least and most <= Fraction(float(upper[0, j]))
+    (lower, upper), region = milp.state.intervals[1], milp.region
+    box = list(zip(*(fractions(side[0]) for side in (region.lower, region.upper)), strict=True))
+    for j, row in enumerate(net[0].weight):
+        ends = [(w * a, w * b) for w, (a, b) in zip(fractions(row), box, strict=True)]
+        (bias,) = fractions(net[0].bias[j : j + 1])
+        low, high = fractions(torch.stack([lower[0, j], upper[0, j]]))
+        assert low <= bias + sum(map(min, ends)) and bias + sum(map(max, ends)) <= high
+
+
+def fractions(values):
+    return [Fraction(value) for value in values.tolist()]
+
+
+@pytest.mark.parametrize("where", ["row", "objective"])
+def test_many_small_entries_together_are_not_lost(monkeypatch, where):
+    """The solver would ignore each of them; what it tolerates besides is used up."""
+    few, small = 100, 9e-8
+    size = few + 1
+    net = nn.Sequential(
+        nn.Linear(size, size, bias=False), nn.ReLU(), nn.Linear(size, 1, bias=False)
+    )
+    net = net.double().eval().requires_grad_(False)
+    first, second = torch.zeros(size, size), torch.full((1, size), -small)
+    first.fill_diagonal_(1.0)
+    second[0, 0] = 1.0
+    if where == "row":  # f = -relu(x_0 + small sum x_j)
+        first[0, 1:], first[1:], second = small, 0.0, torch.zeros(1, size)
+        second[0, 0] = -1.0
+    net[0].weight.copy_(first), net[2].weight.copy_(second)
+    x = torch.zeros(1, size, dtype=torch.float64)
+    least = -(1 + few * small) if where == "row" else -few * small
+    milp = Milp(trace(net, x), Linf(1.0, clip=None).region(x))
+
+    def tolerant(found, columns):
+        found.mip_dual_bound += 2e-7 * columns + 2e-6  # the objective's unit is 1/2
+        return found
+
+    solved(monkeypatch, tolerant)
+    found = milp.minimise(torch.ones(1), 20.0)
+    assert found.usable and found.lower <= least
