@@ -15,7 +15,7 @@ THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 PYTEST := $(THREADS) $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format operations clean
+.PHONY: help demo test test-slow mutants check format operations clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ test: $(VENV)/.dev ## the tests, without the slow ones
 
 test-slow: $(VENV)/.dev ## the slow tests alone
 	$(PYTEST) -m slow
+
+mutants: $(VENV)/.dev ## break what soundness rests on, line by line: tests must go red
+	$(THREADS) $(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 check: $(VENV)/.dev ## format, lint, types, layers, structure
 	$(BIN)/ruff format --check .

@@ -328,3 +328,19 @@ def test_bounds_that_are_no_numbers_become_infinite():
 def test_sizes_of_one_input_do_not_depend_on_the_example_of_the_trace():
     graph = certus.trace(module(), inputs(1))
     assert certus.bounds(graph, inputs(7), certus.Linf(0.1)).lower.shape == (7, 3)
+
+
+def test_bounds_that_cross_become_infinite(monkeypatch):
+    graph = certus.trace(module(), inputs())
+    true = certus.IBP.bound
+
+    def crossed(self, state, rows):
+        found = true(self, state, rows)
+        low, high = found.lower.clone(), found.upper.clone()
+        low[0], high[0] = found.upper[0] + 1, found.lower[0]
+        return certus.core.Bounds(low, high)
+
+    monkeypatch.setattr(certus.IBP, "bound", crossed)
+    found = certus.bounds(graph, inputs(), certus.Linf(0.1), method="ibp")
+    assert bool((found.lower[:, 0] == -torch.inf).all() & (found.upper[:, 0] == torch.inf).all())
+    assert bool(torch.isfinite(found.lower[:, 1:]).all())

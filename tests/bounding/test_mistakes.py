@@ -10,12 +10,14 @@ from tests.laws.networks import Function, make
 from tests.laws.tables import points
 from torch import nn
 
-from certus.bounding import IBP, BoundMethod, Crown, margin_rows
+from certus.bounding import IBP, BoundMethod, Crown, Forward, margin_rows
 from certus.certifiers.bounds import CrownCertifier, CrownIbpCertifier, IntervalCertifier
 from certus.core import Bounds, CertusError
 from certus.core.numerics import sound
 from certus.graph import trace
+from certus.graph.activation import Relu
 from certus.graph.affine import Linear
+from certus.relax import relaxations
 from certus.threats import L2, Linf
 
 CERTIFIERS = [IntervalCertifier(), CrownIbpCertifier(), CrownCertifier()]
@@ -213,3 +215,21 @@ def test_what_is_certified_survives_every_attack_here(certifier):
         assert not bool((found & broken).any())
         certified, fallen = certified + int(found.sum()), fallen + int(broken.sum())
     assert certified and fallen
+
+
+@pytest.mark.parametrize("method", [Crown, Forward])
+def test_inner_bounds_that_contradict_each_other_certify_nothing(method):
+    """Lines of a first layer that lie far below it: the next layer's bounds cross intervals'."""
+
+    def wrong(op, interval):
+        lines = relaxations[Relu](op, interval)
+        return replace(lines, upper_offset=lines.upper_offset - 50.0)
+
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)
+    ).eval()
+    x = torch.rand(2, 3)
+    wrongly = method(slopes=relaxations.extended("wrong lines", {Relu: wrong}))
+    found = wrongly(trace(module, x), Linf(0.3).region(x))
+    assert bool(found.lower.isnan().all() & found.upper.isnan().all())

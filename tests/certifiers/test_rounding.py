@@ -1,5 +1,7 @@
 """Certificates where floating point matters: cancellation, ties, and badly scaled programs."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -81,3 +83,59 @@ def test_an_attack_in_a_ready_region_stays_inside_it():
     region = certus.Linf(0.3).region(x)
     found = certus.attack(net, x, y, region)
     assert bool(found.success.any()) and bool(region.contains(found.inputs).all())
+
+
+@pytest.mark.parametrize("shift", [1e4, 3e5])
+def test_a_lipschitz_radius_is_reached_by_the_network_that_runs(shift):
+    """A shift there and back rounds x up to a whole unit, so that the margin is not the true one."""
+    net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2)).eval().requires_grad_(False)
+    for parameter in net.parameters():
+        parameter.zero_()
+    net[0].weight.fill_(1.0), net[0].bias.fill_(shift)
+    net[1].weight[0], net[1].bias[0] = 1.0, -shift
+    unit = torch.nextafter(torch.tensor(shift), torch.tensor(2 * shift)).item() - shift
+    x = torch.tensor([[0.6 * unit]])
+    assert net(x)[0].tolist() == [unit, 0.0] and net(x - 0.7 * unit)[0].tolist() == [0.0, 0.0]
+    found = certus.certify(net, x, torch.tensor([0]), certus.L2(0.8 * unit, clip=None), "lipschitz")
+    assert not bool(found.certified.any()) and float(found.radius) < 0.7 * unit
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown", "milp", "auto"])
+def test_a_margin_that_the_network_itself_rounds_away_is_not_certified(method):
+    """Exactly x - 0.5 unit is positive, but a shift there and back takes it for zero: a tie."""
+    shift = 1e4
+    net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2)).eval().requires_grad_(False)
+    for parameter in net.parameters():
+        parameter.zero_()
+    net[0].weight.fill_(1.0), net[0].bias.fill_(shift)
+    net[1].weight[0], net[1].bias[0] = 1.0, -shift
+    unit = torch.nextafter(torch.tensor(shift), torch.tensor(2 * shift)).item() - shift
+    x = torch.tensor([[0.6 * unit]])
+    assert net(x - 0.45 * unit)[0].tolist() == [0.0, 0.0]
+    found = certus.certify(net, x, torch.tensor([0]), certus.Linf(0.5 * unit, clip=None), method)
+    assert not bool(found.certified.any())
+
+
+def test_a_solver_that_fails_verifies_nothing(monkeypatch):
+    """One rival is beaten without the solver, the other one is not."""
+
+    def failed(cost, **given):
+        return SimpleNamespace(status=4, x=None, fun=None, mip_dual_bound=5.0)
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).double().eval()
+    net.requires_grad_(False)
+    x = torch.rand(1, 2, dtype=torch.float64)
+    net[2].bias.copy_(torch.tensor([0.01, -9.0, 0.0]) - net(x)[0] + net[2].bias)
+    monkeypatch.setattr("scipy.optimize.milp", failed)
+    found = certus.certify(net, x, torch.tensor([0]), certus.Linf(0.5, clip=None), "milp")
+    assert found.verdict == [certus.Verdict.UNKNOWN] and found.reason == [certus.Reason.SOLVER]
+
+
+def test_a_part_in_training_mode_is_refused():
+    net = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.Linear(4, 2)).eval()
+    x = torch.rand(3, 2)
+    graph = certus.trace(net, x)
+    net[1].train()
+    with pytest.raises(certus.ModelError, match="training mode"):
+        certus.certify(graph, x, torch.zeros(3, dtype=torch.long), certus.Linf(0.0), "ibp")

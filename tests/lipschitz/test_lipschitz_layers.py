@@ -1,5 +1,7 @@
 """Layers are 1-Lipschitz at all times, learn, and pass through `trace` and `baked`."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import nn
@@ -80,3 +82,12 @@ def test_other_padding_modes_are_refused() -> None:
     """Reflection copies values, which the bound does not cover."""
     with pytest.raises(ArgumentError, match="reflect"):
         SpectralConv2d(1, 1, 3, padding=1, padding_mode="reflect")
+
+
+@pytest.mark.parametrize("size", range(2, 12))
+def test_rounding_brings_no_norm_above_one(size: int) -> None:
+    """All entries equal: the norm is size times one of them, which is 1 / size rounded, often up."""
+    layer = SpectralLinear(size, size, bias=False)
+    layer.parametrizations.weight.original.data.fill_(1.0)
+    entries = {Fraction(entry) for entry in baked(layer).weight.flatten().tolist()}
+    assert len(entries) == 1 and 0.999 < size * entries.pop() <= 1

@@ -195,3 +195,11 @@ def test_bad_inputs_are_refused() -> None:
         certified_radius(graph, torch.zeros(2, 5, dtype=torch.float64), y + 3)
     with pytest.raises(ModelError, match="classifier"):
         prepare(chain([Linear(draw(1, 5))], (5,)))
+
+
+def test_logits_that_are_no_linear_map_part_along_the_diagonal() -> None:
+    """z = relu(x) at (2, 1): both logits meet at (1.5, 1.5), nearer than a logit's own change of 1."""
+    graph = chain([Relu()], (2,))
+    radius, _ = certified_radius(graph, torch.tensor([[2.0, 1.0]]), torch.tensor([0]))
+    assert float(radius) == pytest.approx(math.sqrt(0.5), rel=1e-4)
+    assert float(radius) < math.sqrt(0.5)

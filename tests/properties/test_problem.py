@@ -278,3 +278,35 @@ def test_bound_methods_refute_only_what_has_no_solution(method, dtype):
             assert not (refuted and case.holds(x, y).any())
         assert answers[1] or not answers[0]  # the joint bounds see more
     assert min(counts.values()) >= 4
+
+
+def test_the_part_in_the_inputs_is_relieved_in_full():
+    """In rational arithmetic: what many inputs can take off the left side, rounding included."""
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(20):
+        numbers = torch.randn(40, generator=generator).tolist()
+        parts = " ".join(f"(* {number} X_{i})" for i, number in enumerate(numbers))
+        (case,) = load_property(text(f"(assert (<= (+ Y_0 {parts}) 0.3))", 40, 1)).cases
+        _, of_inputs, bounds = case.conditions.dense()
+        ends = zip(of_inputs[0].tolist(), case.lower.tolist(), case.upper.tolist(), strict=True)
+        least = sum(
+            min(Fraction(c) * Fraction(low), Fraction(c) * Fraction(high)) for c, low, high in ends
+        )
+        (threshold,) = case.specification().thresholds.tolist()
+        assert Fraction(float(bounds)) - least <= Fraction(threshold)
+        assert threshold == pytest.approx(float(Fraction(float(bounds)) - least))
+
+
+def test_rows_of_one_atom_are_added_without_rounding_up():
+    """A float64 sum of these bounds is 1, above the threshold; exactly they stay below it."""
+    (case,) = load_property(
+        text("(assert (<= (+ (* 0.1 Y_0) Y_1) 0.9999999999999999))", 1, 2)
+    ).cases
+    spec = case.specification(torch.bfloat16)
+    assert len(spec.atom_of_row) >= 5 and spec.thresholds.tolist() == [1 - 2.0**-53]
+    lower = torch.full((len(spec.atom_of_row),), -1.5 * 2.0**-55, dtype=torch.bfloat16)
+    lower[0] = 1.0
+    assert sum(map(Fraction, lower.tolist())) < Fraction(spec.thresholds.item())
+    assert not case.refuted(lower)
+    lower[0] = 1.0078125
+    assert case.refuted(lower)

@@ -187,3 +187,14 @@ def test_the_planes_of_pooling_dominate(name, scale):
         assert bool((bound <= value + 1e-9).all())
         if scale == 0.0:
             assert torch.allclose(bound, value)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky", "leaky-0", "leaky-1"])
+def test_every_slope_that_is_offered_gives_a_lower_line(name):
+    op, (lower, upper) = ACTIVATIONS[name], intervals(torch.float64)
+    relaxation = relaxations[type(op)](op, (lower, upper))
+    assert relaxation.lower_offset is None
+    for slope in (relaxation.floor, relaxation.ceiling):
+        for share in torch.linspace(0, 1, 21, dtype=torch.float64):
+            x = lower + share * (upper - lower)
+            assert bool((slope * x <= op.forward(x) + 1e-12 * x.abs()).all())

@@ -1,5 +1,8 @@
 """LP relaxation: safe for any multipliers, the triangle's optimum, between CROWN and the exact minimum."""
 
+from fractions import Fraction
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -153,3 +156,45 @@ def test_a_solver_that_gives_nothing_leaves_crowns_bound(monkeypatch):
 def test_settings_are_checked():
     with pytest.raises(ArgumentError):
         LP(seconds=0.0)
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e6])
+def test_the_rounding_of_the_lagrangian_is_subtracted(size):
+    """In rational arithmetic: what its terms lose to each other is more than its last digits."""
+    graph, x = graph_of("relu"), example("relu", 1)
+    (program,) = LP().prepare(graph, REGIONS["linf"](x)).programs
+    matrix = [[Fraction(v) for v in row] for row in program.matrix.toarray().tolist()]
+    offset = [Fraction(v) for v in program.offset.tolist()]
+    limits = list(zip(program.lower.tolist(), program.upper.tolist(), strict=True))
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        cost, multipliers = rng.normal(size=len(limits)), size * rng.random(len(offset))
+        reduced = [Fraction(v) for v in cost.tolist()]
+        value = Fraction(0)
+        for row, own, times in zip(matrix, offset, multipliers.tolist(), strict=True):
+            value += own * Fraction(times)
+            for i, entry in enumerate(row):
+                if entry:
+                    reduced[i] += entry * Fraction(times)
+        for slope, (low, high) in zip(reduced, limits, strict=True):
+            value += min(slope * Fraction(low), slope * Fraction(high))
+        assert Fraction(program.lagrangian(cost, multipliers)) <= value
+
+
+def test_multipliers_of_any_sign_leave_a_bound(monkeypatch):
+    """Whatever the solver says: those of the wrong sign do not count."""
+    graph, x = graph_of("relu"), example("relu", 1)
+    region = REGIONS["linf"](x)
+    values = torch.stack([graph(p)[0] for p in laws.points(graph, region)]).detach()
+    state = LP().prepare(graph, region)
+    rng = np.random.default_rng(0)
+
+    def strange(cost, **given):
+        return SimpleNamespace(
+            ineqlin=SimpleNamespace(marginals=rng.normal(size=len(given["b_ub"])))
+        )
+
+    monkeypatch.setattr("scipy.optimize.linprog", strange)
+    for _ in range(20):
+        for row in torch.eye(3, dtype=torch.float64):
+            assert state.programs[0].minimum(row, 1.0) <= float((values @ row).min()) + 1e-9

@@ -1,9 +1,11 @@
 """Exact minima against independent ones: every activation pattern by LP, attacks, dense samples."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from scipy.optimize import linprog
 from tests.laws.networks import PIECEWISE, example, graph_of
@@ -149,3 +151,114 @@ def test_other_regions_are_refused():
         Milp(graph, L2(0.1).region(example("relu", 1)))
     with pytest.raises(UnsupportedError, match="one input at a time"):
         Milp(graph, Linf(0.1).region(example("relu", 2)))
+
+
+def solved(monkeypatch, change):
+    """The solver with its answers changed."""
+    true = scipy.optimize.milp
+    monkeypatch.setattr(
+        "scipy.optimize.milp", lambda cost, **given: change(true(cost, **given), len(cost))
+    )
+
+
+def stopped(found, columns):
+    """At its time limit: an input that is not the best one, and a dual bound below the minimum."""
+    found.status, found.fun, found.mip_dual_bound = 1, found.fun + 0.5, found.mip_dual_bound - 0.5
+    return found
+
+
+def failed(found, columns):
+    """At no limit and no optimum, with a bound that means nothing."""
+    found.status, found.mip_dual_bound = 4, found.mip_dual_bound + 5.0
+    return found
+
+
+@pytest.mark.parametrize("change", [stopped, failed])
+def test_only_a_dual_bound_counts(monkeypatch, change):
+    net = tiny(1)
+    x = torch.tensor([[0.5, 0.4]]).double()
+    region, row = Linf(0.4).region(x), torch.tensor([1.0, -1.0])
+    milp = Milp(trace(net, x), region)
+    exact = by_enumeration(net, 0.0, region, row.numpy())
+    crown = float(milp.bounds(row.view(1, 2))[0])
+    solved(monkeypatch, change)
+    found = milp.minimise(row, 20.0)
+    assert crown <= found.lower <= exact
+    assert found.usable == (change is stopped)
+
+
+@pytest.mark.parametrize(("inputs", "down"), [(2, 4.0), (300, 0.0)], ids=["rows", "costs"])
+def test_what_the_solver_tolerates_is_subtracted(monkeypatch, inputs, down):
+    """Rows are violated by 1e-6 of their largest entry, reduced costs are off by 1e-7.
+
+    A row of neuron i says a <= z - low (1 - d) with a binary d, so it may hide 1e-6 |low| of a; the other
+    side of the sum grows with the columns, each of which is two wide.
+    """
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(inputs, 4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
+    net.requires_grad_(False)
+    x = torch.rand(1, inputs, dtype=torch.float64)
+    net[0].bias.copy_(-net[0].weight @ x[0] - down * net[0].weight.abs().sum(1) / inputs)
+    milp, row = Milp(trace(net, x), Linf(6.0, clip=None).region(x)), torch.tensor([1.0, -1.0])
+    assert len(milp.program.binaries) == 4
+    value = float(net(milp.minimise(row, 20.0).point)[0] @ row.double())  # attained
+    reach = 6.0 * net[0].weight.abs().sum(1)
+    middle = net[0](x)[0]
+    low, high, cost = middle - reach, middle + reach, (row.double() @ net[2].weight).abs()
+    unit = float((cost * high).max()) / 2  # of the scaled objective
+
+    def tolerant(found, columns):
+        found.mip_dual_bound += 1e-6 * float(cost @ -low) / unit + 2e-7 * columns
+        return found
+
+    solved(monkeypatch, tolerant)
+    found = milp.minimise(row, 20.0)
+    assert found.usable and found.lower <= value
+
+
+def test_intervals_of_the_program_hold_exactly():
+    """In rational arithmetic: the first layer's range on the box, which CROWN rounds to the nearest."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 2)).double().eval()
+    x = torch.rand(1, 6, dtype=torch.float64)
+    milp = Milp(trace(net, x), Linf(0.1, clip=None).region(x))
+    (lower, upper), region = milp.state.intervals[1], milp.region
+    box = list(zip(*(fractions(side[0]) for side in (region.lower, region.upper)), strict=True))
+    for j, row in enumerate(net[0].weight):
+        ends = [(w * a, w * b) for w, (a, b) in zip(fractions(row), box, strict=True)]
+        (bias,) = fractions(net[0].bias[j : j + 1])
+        low, high = fractions(torch.stack([lower[0, j], upper[0, j]]))
+        assert low <= bias + sum(map(min, ends)) and bias + sum(map(max, ends)) <= high
+
+
+def fractions(values):
+    return [Fraction(value) for value in values.tolist()]
+
+
+@pytest.mark.parametrize("where", ["row", "objective"])
+def test_many_small_entries_together_are_not_lost(monkeypatch, where):
+    """The solver would ignore each of them; what it tolerates besides is used up."""
+    few, small = 100, 9e-8
+    size = few + 1
+    net = nn.Sequential(
+        nn.Linear(size, size, bias=False), nn.ReLU(), nn.Linear(size, 1, bias=False)
+    )
+    net = net.double().eval().requires_grad_(False)
+    first, second = torch.zeros(size, size), torch.full((1, size), -small)
+    first.fill_diagonal_(1.0)
+    second[0, 0] = 1.0
+    if where == "row":  # f = -relu(x_0 + small sum x_j)
+        first[0, 1:], first[1:], second = small, 0.0, torch.zeros(1, size)
+        second[0, 0] = -1.0
+    net[0].weight.copy_(first), net[2].weight.copy_(second)
+    x = torch.zeros(1, size, dtype=torch.float64)
+    least = -(1 + few * small) if where == "row" else -few * small
+    milp = Milp(trace(net, x), Linf(1.0, clip=None).region(x))
+
+    def tolerant(found, columns):
+        found.mip_dual_bound += 2e-7 * columns + 2e-6  # the objective's unit is 1/2
+        return found
+
+    solved(monkeypatch, tolerant)
+    found = milp.minimise(torch.ones(1), 20.0)
+    assert found.usable and found.lower <= least

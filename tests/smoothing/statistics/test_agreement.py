@@ -40,6 +40,17 @@ def test_it_settles_soon_where_the_answer_is_clear():
     assert answers.dtype == np.int64
 
 
+@pytest.mark.parametrize("classes", [3, 5, 10])
+def test_alpha_is_shared_by_all_wrong_leaders(classes):
+    """Where only two classes were met, the answer is theirs at alpha / (K - 1)."""
+    leader = np.arange(1, 60)
+    pairs = np.stack([leader, np.full_like(leader, 3)], -1)
+    every = np.concatenate([pairs, np.zeros((len(pairs), classes - 2), dtype=np.int64)], -1)
+    found = settled(every, 0.01)
+    assert (found == settled(pairs, 0.01 / (classes - 1))).all()
+    assert (found != settled(pairs, 0.01)).any()
+
+
 @pytest.mark.parametrize(
     ("counts", "alpha"), [([3], 0.1), ([0, 0], 0.1), ([1, -1], 0.1), ([1, 2], 1.0)]
 )

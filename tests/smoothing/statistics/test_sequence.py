@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import ndtr
+from scipy.stats import binom
 from tests.smoothing.statistics.coverage import CLEAR, FINE, ever, excess, grid, walks
 
 from certus.core import ArgumentError
@@ -215,3 +216,12 @@ def test_median_samples_to_certify_radius_sigma(p, two_sided, one_sided, publish
 def test_bad_arguments(call):
     with pytest.raises(ArgumentError):
         call()
+
+
+def test_a_look_of_a_union_bound_fails_with_its_share_of_alpha():
+    """By the exact tail; the shares of all looks add up to alpha, 1 / (j (j + 1)) being telescopic."""
+    look, n = np.arange(1, 12), 500
+    bound = union_lower_bound(np.full_like(look, 450), np.full_like(look, n), look, 0.01)
+    spent = binom.sf(449, n, bound)
+    np.testing.assert_allclose(spent, 0.01 * (1 / look - 1 / (look + 1)), rtol=1e-6)
+    assert spent.sum() < 0.01
