@@ -12,10 +12,11 @@ DEV_EXTRAS := dev,onnx,milp,cluster
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # On a shared machine, waiting OpenMP threads must not spin.
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
-PYTEST := $(THREADS) $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+# Neighbours stay in one process, which keeps what they share; compiled tests are kept for the next run.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format operations clean
+.PHONY: help demo test quick test-slow check format operations clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -25,6 +26,9 @@ demo: $(VENV)/.core ## train, certify, attack and compare on real digits, ending
 
 test: $(VENV)/.dev ## the tests, without the slow ones
 	$(PYTEST)
+
+quick: $(VENV)/.dev ## two cases of every test that is not long: under a minute
+	$(PYTEST) --quick
 
 test-slow: $(VENV)/.dev ## the slow tests alone
 	$(PYTEST) -m slow

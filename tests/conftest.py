@@ -5,8 +5,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.laws.tiers import quick
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="two cases of every test, none that is long"
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after the slow ones are gone
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under --quick only some cases stay."""
+    if config.getoption("--quick"):
+        kept = quick([(i.nodeid, i.get_closest_marker("long") is not None) for i in items])
+        config.hook.pytest_deselected(items=[i for i, k in zip(items, kept, strict=True) if not k])
+        items[:] = [i for i, k in zip(items, kept, strict=True) if k]
 
 
 @pytest.fixture(scope="session")
