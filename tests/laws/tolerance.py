@@ -73,7 +73,8 @@ def perturbed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for kind in {*_below(Elementwise), *SUMS}:
             for name in {"forward", "smooth"} & vars(kind).keys():
-                patch.setattr(kind, name, _coarse(vars(kind)[name]))
+                if vars(kind)[name].__name__ != _coarse.__name__:  # not twice
+                    patch.setattr(kind, name, _coarse(vars(kind)[name]))
         yield
 
 
@@ -82,7 +83,7 @@ def _below(kind: type) -> set[type]:
 
 
 def _coarse(function: Callable[[Op, Tensor], Tensor]) -> Callable[[Op, Tensor], Tensor]:
-    def coarse(op: Op, x: Tensor) -> Tensor:
+    def _coarse(op: Op, x: Tensor) -> Tensor:
         value = function(op, x)
         if isinstance(op, EXACT):
             return value
@@ -90,4 +91,4 @@ def _coarse(function: Callable[[Op, Tensor], Tensor]) -> Callable[[Op, Tensor], 
             error = 0.99 * signs(value) * evaluation_error(op, x, value)
         return value + error
 
-    return coarse
+    return _coarse
