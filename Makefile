@@ -12,10 +12,11 @@ DEV_EXTRAS := dev,onnx,milp,cluster
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # On a shared machine, waiting OpenMP threads must not spin.
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
-PYTEST := $(THREADS) $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+# Neighbours stay in one process, which keeps what they share; compiled tests are kept for the next run.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow mutants check format operations clean
+.PHONY: help demo test quick test-slow mutants fuzz errors check format operations clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,11 +27,20 @@ demo: $(VENV)/.core ## train, certify, attack and compare on real digits, ending
 test: $(VENV)/.dev ## the tests, without the slow ones
 	$(PYTEST)
 
+quick: $(VENV)/.dev ## two cases of every test that is not long: under a minute
+	$(PYTEST) --quick
+
 test-slow: $(VENV)/.dev ## the slow tests alone
 	$(PYTEST) -m slow
 
 mutants: $(VENV)/.dev ## break what soundness rests on, line by line: tests must go red
 	$(THREADS) $(BIN)/python -m tests.mutants --jobs $(JOBS)
+
+fuzz: $(VENV)/.dev ## run models at points chosen to hurt, where certificates are about to fall
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -W ignore -m tests.fuzz.evaluations
+
+errors: $(VENV)/.dev ## measure the rounding errors of functions that the guard charges
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m docs.tools.errors
 
 check: $(VENV)/.dev ## format, lint, types, layers, structure
 	$(BIN)/ruff format --check .

@@ -74,6 +74,7 @@ def test_pgd_is_never_weaker_than_fgsm(case, norm, targeted):
     )
     assert bool((strong.success | ~weak.success).all())
     survived = ~strong.success
+    assert bool(survived.any()) and bool(strong.success.any())
     assert bool((strong.margin[survived] <= weak.margin[survived] + 1e-6).all())
 
 

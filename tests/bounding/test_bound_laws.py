@@ -3,7 +3,8 @@
 import pytest
 import torch
 from tests.laws.networks import AFFINE, NETWORKS, example, graph_of, make
-from tests.laws.tables import METHODS, REGIONS, per_element_eps, points
+from tests.laws.tables import METHODS, REGIONS, members, per_element_eps
+from tests.laws.tiers import rest_slow
 
 from certus.bounding import IBP, Chunked, Crown, Tightest, crown_ibp, margin_rows
 from certus.bounding.arithmetic import step
@@ -15,6 +16,14 @@ ROUNDING = 1e-9  # float64, values of size one to a hundred
 TIGHTER = ["relu", "residual", "maxpool-overlap", "tanh", "broadcast"]
 CORE = ["ibp", "crown-ibp", "crown"]  # the others are held to these by laws of their own
 ALL = list(NETWORKS | AFFINE)
+WRAPPERS = [
+    label for label in METHODS if label not in CORE
+]  # they call the others: few networks do
+# Every network meets one region of each kind of dual norm and one without; a few meet them all.
+REGION_CASES = rest_slow(
+    [(name, kind) for name in ALL for kind in REGIONS],
+    lambda name, kind: name in TIGHTER or kind in ("linf", "l2-element", "l1-free-input", "box"),
+)
 
 
 def rows_of(batch, count=5, classes=3):
@@ -22,14 +31,11 @@ def rows_of(batch, count=5, classes=3):
     return torch.randn(batch, count, classes, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kind", REGIONS)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "kind"), REGION_CASES)
 def test_values_of_members_lie_inside_the_bounds(name, kind):
     graph, x = graph_of(name), example(name, 3)
     region, spec = REGIONS[kind](x), rows_of(3)
-    members = points(graph, region)
-    assert len(members) > 10
-    values = torch.stack([graph(p) for p in members]).detach()
+    values = members(name, kind)[1][graph.output]
     functionals = torch.einsum("brk,pbk->pbr", spec, values)
     for label in CORE:
         method = METHODS[label]
@@ -41,8 +47,13 @@ def test_values_of_members_lie_inside_the_bounds(name, kind):
         assert bool((functionals <= own.upper + ROUNDING).all()), label
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ALL)
+METHOD_CASES = rest_slow(
+    [(name, method) for name in ALL for method in METHODS],
+    lambda name, method: name in TIGHTER or method in CORE,
+)
+
+
+@pytest.mark.parametrize(("name", "method"), METHOD_CASES)
 def test_eps_zero_gives_the_value(name, method):
     graph, x = graph_of(name), example(name, 3)
     with torch.no_grad():
@@ -106,8 +117,13 @@ def test_batched_equals_one_by_one(name, method):
             assert torch.allclose(together.upper[b], alone.upper[0], atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["linf", "l1", "box"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    rest_slow(
+        [(name, kind) for name in NETWORKS for kind in ("linf", "l1", "box")],
+        lambda name, kind: name in TIGHTER or kind == "l1",
+    ),
+)
 def test_tightest_lies_inside_each_part(name, kind):
     graph, x = graph_of(name), example(name, 3)
     region, spec = REGIONS[kind](x), rows_of(3)
@@ -119,8 +135,13 @@ def test_tightest_lies_inside_each_part(name, kind):
     assert bool((meet.lower <= meet.upper + ROUNDING).all())
 
 
-@pytest.mark.parametrize("inner", ["ibp", "crown"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "inner"),
+    rest_slow(
+        [(name, inner) for name in NETWORKS for inner in ("ibp", "crown")],
+        lambda name, inner: name in TIGHTER,
+    ),
+)
 def test_pieces_change_nothing(name, inner):
     graph, x = graph_of(name), example(name, 5)
     region, spec = REGIONS["linf"](x), rows_of(5, 7)
@@ -156,7 +177,7 @@ def test_inner_intervals_of_crown_hold_and_lie_inside_ibp(name):
     for kind in REGIONS:
         region = REGIONS[kind](x)
         state, plain = Crown().prepare(graph, region), IBP().prepare(graph, region)
-        values = [graph.values(p) for p in points(graph, region, 4)]
+        values = members(name, kind)[1]
         gains = [
             float((state.intervals[i][0] - plain.intervals[i][0]).detach().max())
             for i in state.intervals
@@ -166,9 +187,8 @@ def test_inner_intervals_of_crown_hold_and_lie_inside_ibp(name):
         for position, (low, high) in state.intervals.items():
             assert bool((low >= plain.intervals[position][0] - ROUNDING).all())
             assert bool((high <= plain.intervals[position][1] + ROUNDING).all())
-            for value in values:
-                assert bool((value[position] >= low - ROUNDING).all())
-                assert bool((value[position] <= high + ROUNDING).all())
+            assert bool((values[position] >= low - ROUNDING).all())
+            assert bool((values[position] <= high + ROUNDING).all())
 
 
 def test_intervals_by_hand():
@@ -236,6 +256,8 @@ def test_float32_bounds_agree_with_float64(name):
     for kind in ("linf", "l2"):
         region = REGIONS[kind](x.float())
         for label, method in METHODS.items():
+            if label in WRAPPERS and (name, kind) != ("relu", "l2"):
+                continue
             with torch.no_grad():
                 found, wide = method(single, region), method(double, REGIONS[kind](x))
             size = wide.upper.abs().max() + 1

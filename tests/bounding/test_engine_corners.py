@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
+from tests.laws.tiers import rest_slow
 from torch import nn
 
 from certus import certify
 from certus.bounding import IBP, AlphaCrown, Crown, windows
 from certus.bounding.budget import widest, widest_window
-from certus.core import ArgumentError, Bounds, Verdict
+from certus.core import ArgumentError, Bounds, ModelError, Verdict
 from certus.graph import trace
 from certus.graph.activation import MaxPool, Relu
 from certus.graph.affine import Conv, Linear, Sum
@@ -55,8 +56,13 @@ MEETINGS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", MEETINGS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    rest_slow(
+        [(name, kind) for name in MEETINGS for kind in KINDS],
+        lambda name, kind: name == "places" or kind == "l2",
+    ),
+)
 def test_windows_that_meet_equal_whole_maps(name, kind, monkeypatch):
     """Branches that join give what rows of whole maps give, whatever their strides and offsets."""
     b = Builder((2, 9, 10), random(1))
@@ -172,7 +178,7 @@ def test_alpha_crown_says_what_inference_mode_lacks():
 @pytest.mark.parametrize("method", ["ibp", "crown"])
 def test_the_guard_sees_a_normalisation_whose_own_offset_cancels(method):
     """bias - mean * scale of large terms loses digits: near ties float32 proves nothing about them."""
-    wrong, near = 0, 0
+    wrong, near, refused = 0, 0, 0
     for seed in range(8):
         generator = torch.Generator().manual_seed(seed)
         norm = nn.BatchNorm1d(2).eval()
@@ -190,11 +196,12 @@ def test_the_guard_sees_a_normalisation_whose_own_offset_cancels(method):
         try:
             graph = trace(norm, x[:1])
             found = certify(graph, x, norm(x).argmax(1), Linf(0.0, None), method=method)
-        except Exception as error:  # the capture may find that float32 cannot tell
+        except ModelError as error:  # the capture may find that float32 cannot tell
             assert "differs" in str(error) or "changed" in str(error)
+            refused += 1
             continue
         proven = torch.tensor([v is Verdict.VERIFIED for v in found.verdict])
         differ = norm(x).argmax(1) != exact(x.double()).argmax(1)
         wrong, near = wrong + int((proven & differ).sum()), near + int(differ.sum())
-    assert near > 0, "the case must contain inputs that rounding decides"
+    assert near > 0 and refused < 8, "the case must contain inputs that rounding decides"
     assert wrong == 0

@@ -58,7 +58,7 @@ def test_intervals_in_reverse_order_are_no_bounds_at_all():
         right = Crown()(graph, region)
         assert bool(((values >= right.lower - 1e-9) & (values <= right.upper + 1e-9)).all())
     assert violated == 5
-    with pytest.raises(RuntimeError):  # and with other sizes it does not even run
+    with pytest.raises(RuntimeError, match="shape"):  # and with other sizes it does not even run
         reversed_intervals(net(0), torch.zeros(1, 4).double(), torch.ones(1, 4).double())
 
 
@@ -105,9 +105,9 @@ def test_bad_weights_never_certify(name, bad):
     x = torch.rand(4, *((2, 5, 5) if name.startswith("max") else (4,))).double()
     graph = trace(module, x)
     y = graph(x).argmax(1)
-    for position, node in enumerate(graph.nodes):
-        if not hasattr(node.op, "weight"):
-            continue
+    weighted = [(p, node) for p, node in enumerate(graph.nodes) if hasattr(node.op, "weight")]
+    assert len(weighted) > 1
+    for position, node in weighted:
         weight = node.op.weight.detach().clone()
         weight.view(-1)[0] = bad
         broken = graph.substituted({position: replace(node.op, weight=weight)})

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.bounding import method_laws as laws
 from tests.laws.networks import AFFINE, example, graph_of
-from tests.laws.tables import REGIONS
+from tests.laws.tables import REGIONS, points
 from torch import nn
 
 from certus.bounding import Crown, SdpCrown
@@ -146,6 +146,6 @@ def test_radii_hold_members(name):
     with torch.no_grad():
         values = graph.values(region.center)
         radii = _radii(graph, region, state, values)
-        for point in laws.points(graph, region):
+        for point in points(graph, region):
             for a, b, radius in zip(values, graph.values(point), radii, strict=True):
                 assert bool(((a - b).flatten(1).norm(dim=1) <= radius + 1e-12).all())

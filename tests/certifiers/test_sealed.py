@@ -62,8 +62,9 @@ def test_a_bogus_witness_becomes_unknown(move):
     c = Liar(answer=FALSIFIED, move=move)(graph(), x, y, Linf(0.05))
     wrong = net()(x + move).argmax(1) != y
     for b in range(6):
-        if move == 0.2 or not bool(wrong[b]):  # outside the region, or not wrong
-            assert c.verdict[b] is Verdict.UNKNOWN and c.witness[b] is None
+        true = move <= 0.05 and bool(wrong[b])  # inside the region and wrong; NaN is neither
+        assert c.verdict[b] is (Verdict.FALSIFIED if true else Verdict.UNKNOWN)
+        assert (c.witness[b] is None) == (not true)
 
 
 def test_verified_for_a_misclassified_input_is_a_contradiction():

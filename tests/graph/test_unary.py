@@ -151,12 +151,10 @@ def test_curvature_is_as_promised(name):
     assert bool((rising >= 0).all()) or bool((rising <= 0).all())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [n for n in CASES if math.isfinite(CASES[n][0].lipschitz)])
 def test_constants_are_nearly_attained(name):
     """A Lipschitz constant or bend that is far too large would cost tightness."""
     op, _, (low, high) = CASES[name]
-    if not math.isfinite(op.lipschitz):
-        return
     x = torch.linspace(low, high, 3 * 4000, dtype=torch.float64).view(-1, 3)
     measured = ((op.forward(x + 1e-6) - op.forward(x)) / 1e-6).abs().amax()
     assert float(measured) >= 0.99 * op.lipschitz
@@ -228,12 +226,11 @@ def test_waves_far_from_zero():
     assert (float(low), float(high)) == (-1.0, 1.0)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [n for n in CASES if isinstance(CASES[n][0], Increasing)])
 def test_increasing_means_increasing(name):
     op, _, _ = CASES[name]
     x = samples(*boxes(name), 101)
-    rising = bool((op.forward(x).diff(dim=0) >= -1e-12).all())
-    assert rising or not isinstance(op, Increasing)
+    assert bool((op.forward(x).diff(dim=0) >= -1e-12).all())
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if not isinstance(CASES[n][0], Jumps)])

@@ -1,8 +1,10 @@
 """The tables of regions and bound methods, and the attacks that laws hold bounds against."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
+from tests.laws.networks import example, graph_of
 from torch import Tensor
 
 from certus.bounding import IBP, BoundMethod, Chunked, Crown, Tightest, crown_ibp
@@ -87,3 +89,17 @@ def points(graph: Graph, region: Region, count: int = 4) -> Tensor:
 
     found += ascend(value, many, many.center, 6).split(batch)
     return torch.stack([p for p in found if bool(region.contains(p).all())])
+
+
+@cache
+def members(name: str, kind: str) -> tuple[Tensor, list[Tensor]]:
+    """Members [P, 3, *shape] of a region about the example of a network, and every node's values.
+
+    Found once a process: every method is held against the same, and laws only read them.
+    """
+    graph, region = graph_of(name), REGIONS[kind](example(name, 3))
+    found = points(graph, region).detach()
+    assert len(found) > 10
+    with torch.no_grad():
+        values = graph.values(found.flatten(0, 1))
+    return found, [v.unflatten(0, found.shape[:2]) for v in values]

@@ -2,6 +2,7 @@
 
 import json
 
+import mpmath as mp
 import numpy as np
 import pytest
 import torch
@@ -96,7 +97,6 @@ def test_the_rule_keeps_to_its_elasticity():
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_rounding_of_the_rule_is_covered(scale):
-    mp = pytest.importorskip("mpmath")
     points = scale * torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(3))
     own = NearestPoints(points, sigma=0.5, r=3.0, k=2, distance=1.5 * scale)
     x = scale * torch.rand(40, *SHAPE, generator=torch.Generator().manual_seed(5))

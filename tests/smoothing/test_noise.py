@@ -1,5 +1,6 @@
 """Noise: draws have the distribution that the radius is proven for."""
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,6 @@ def test_fill_equals_sample_and_follows_the_generator():
 
 
 def test_gaussian_radius():
-    mpmath = pytest.importorskip("mpmath")
     p = np.array([[0.0, 0.3], [0.5, 0.500001], [0.9, 0.9999]])
     radius = Gaussian(0.25).radius(p)
     assert radius.shape == p.shape
@@ -51,7 +51,7 @@ def test_bad_probability(probability):
 
 
 def test_noise_is_abstract_and_frozen():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="abstract"):
         Noise()
     with pytest.raises(AttributeError):
         Gaussian(1.0).sigma = 2.0

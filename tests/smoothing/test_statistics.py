@@ -3,6 +3,7 @@
 from fractions import Fraction
 from math import comb
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -49,7 +50,6 @@ def test_upper_bound_inverts_the_exact_tail(k, n, alpha):
 )
 def test_large_counts_against_high_precision(k, n, alpha):
     """The tail summed term by term with 40 digits, until terms vanish."""
-    mpmath = pytest.importorskip("mpmath")
     with mpmath.workdps(40):
         p = mpmath.mpf(float(lower_bound(k, n, alpha)))
         ratio, log = p / (1 - p), mpmath.loggamma

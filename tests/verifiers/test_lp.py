@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linprog
 from tests.bounding import method_laws as laws
 from tests.laws.networks import AFFINE, PIECEWISE, example, graph_of
-from tests.laws.tables import REGIONS
+from tests.laws.tables import REGIONS, points
 from torch import nn
 
 from certus.bounding import Crown
@@ -126,7 +126,7 @@ def test_any_multipliers_give_a_bound():
     graph, x = graph_of("relu"), example("relu", 1)
     region = REGIONS["linf"](x)
     (program,) = LP().prepare(graph, region).programs
-    values = torch.stack([graph(p)[0] for p in laws.points(graph, region)]).detach()
+    values = torch.stack([graph(p)[0] for p in points(graph, region)]).detach()
     cost = program._dense(
         (
             {

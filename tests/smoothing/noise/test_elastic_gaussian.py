@@ -2,6 +2,7 @@
 
 import itertools
 
+import mpmath as mp
 import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
@@ -49,7 +50,6 @@ def test_masses_against_the_non_central_chi_squared_law(size, bend):
 
 
 def test_masses_against_high_precision():
-    mp = pytest.importorskip("mpmath")
     with mp.workdps(25):
         for size, bend, level in ((2, 0.3, 1.0), (784, 0.2, 150.0)):
             b, half = mp.mpf(bend), mp.mpf(size - 1) / 2

@@ -2,6 +2,7 @@
 
 import csv
 
+import mpmath as mp
 import numpy as np
 import pytest
 import torch
@@ -78,7 +79,6 @@ def test_the_worst_event_by_sampling(noise, lower):
 
 
 def test_quadrature_against_high_precision():
-    mp = pytest.importorskip("mpmath")
     law, event = Isotropic(16, 5), Event(Isotropic(16, 5), 0.9, 0.7)
     half = mp.mpf(15) / 2
 

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import mpmath as mp
 import numpy as np
 import pytest
 import torch
@@ -27,7 +28,6 @@ def law(deviation: float, reach: int, shift: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("x", ["0", "1/3", "-7/2", "81/10", "-9", "-20", "1000", "-1/1000000"])
 @pytest.mark.parametrize("bits", [2, 62, 124, 300])
 def test_distribution_function_in_whole_numbers(x, bits):
-    mp = pytest.importorskip("mpmath")
     low, high = normal_bracket(Fraction(x), bits)
     with mp.workdps(200):
         point = mp.mpf(Fraction(x).numerator) / Fraction(x).denominator

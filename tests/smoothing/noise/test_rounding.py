@@ -1,5 +1,6 @@
 """Radii are rounded down, and by little."""
 
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -28,7 +29,6 @@ def test_below_keeps_infinity_and_sign():
 
 @pytest.mark.parametrize("law", ["normal", "laplace", "uniform", "integer"])
 def test_a_radius_is_below_the_true_one_by_little(law):
-    mp = pytest.importorskip("mpmath")
     with mp.workdps(90):
 
         def normal(p):

@@ -1,5 +1,6 @@
 """Confidence sequences: laws, high precision, and coverage under the worst stopping."""
 
+import mpmath
 import numpy as np
 import pytest
 from scipy.special import ndtr
@@ -80,7 +81,6 @@ def test_more_samples_of_one_kind_move_the_bounds():
 @pytest.mark.parametrize(("k", "n", "p"), [(1, 1, 0.3), (7, 9, 0.5), (90, 100, 0.8), (3, 50, 0.2)])
 def test_wealth_is_the_mixture_it_claims_to_be(k, n, p, shape):
     """Numerical integration of the likelihood ratio over the alternatives."""
-    mpmath = pytest.importorskip("mpmath")
 
     def ratio(q):
         return (q / p) ** k * ((1 - q) / (1 - mpmath.mpf(p))) ** (n - k)
@@ -100,7 +100,6 @@ def test_wealth_is_the_mixture_it_claims_to_be(k, n, p, shape):
 @pytest.mark.parametrize(("k", "n", "p"), [(99_000, 100_000, 0.985), (5 * 10**6, 10**7, 0.499)])
 def test_rounding_is_on_the_safe_side(k, n, p):
     """The wealth in 60 digits is never below the computed one, and hardly above it."""
-    mpmath = pytest.importorskip("mpmath")
     with mpmath.workdps(60):
         likelihood = k * mpmath.log(mpmath.mpf(p)) + (n - k) * mpmath.log(1 - mpmath.mpf(p))
         logs = mpmath.loggamma(k + 0.5) + mpmath.loggamma(n - k + 0.5) - mpmath.loggamma(n + 1)
