@@ -42,9 +42,9 @@ def carried(op: Op, gone: Sequence[Tensor | None], values: Sequence[Tensor]) -> 
         return op.forward(*marks) > 0
     if isinstance(op, Shift) and bool(torch.isfinite(op.amount).all()):
         return Shift(torch.zeros_like(op.amount)).forward(*marks) > 0
-    if isinstance(op, Scale) and not op.factor.requires_grad:
-        if bool(((op.factor > 0) & torch.isfinite(op.factor) | (marks[0] == 0)).all()):
-            return Scale(torch.ones_like(op.factor)).forward(*marks) > 0
+    fixed = isinstance(op, Scale) and not op.factor.requires_grad
+    if fixed and bool(((op.factor > 0) & torch.isfinite(op.factor) | (marks[0] == 0)).all()):
+        return Scale(torch.ones_like(op.factor)).forward(*marks) > 0
     if isinstance(op, Sum) and (gone[1] is None or op.factor > 0):
         return Sum().forward(*marks) > 0
     raise UnsupportedError(f"minus infinity (of a mask) reaches {op.name}")
