@@ -23,7 +23,7 @@ from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
 from certus.graph.op import Op
 from certus.graph.piecewise import Prelu
 from certus.graph.powers import Log, Power, Reciprocal, Sqrt
-from certus.graph.softmax import LogSumExp, Softmax
+from certus.graph.softmax import LogSumExp, MaskedSoftmax, Softmax
 from certus.graph.structural import (
     AdaptiveAvgPool,
     AvgPool,
@@ -40,6 +40,7 @@ from certus.graph.structural import (
     Select,
     Slice,
 )
+from certus.graph.whole import Fits, FloorDivide
 from certus.threats import Box
 
 Shape = tuple[int, ...]
@@ -131,6 +132,9 @@ _OTHERS = (
     Example(Product(), ((2, 3), (3, 2))),
     Example(Softmax(1), ((3,),)),
     Example(LogSumExp(1), ((3,),)),
+    Example(MaskedSoftmax(1, torch.tensor([[True, False, True]])), ((3,),)),
+    Example(Fits(-8.0, 8.0), ((3,),)),
+    Example(FloorDivide(torch.tensor([0.3]).double()), ((3,),)),
 )
 _BY_KIND = {type(example.op): example for example in _OTHERS}
 

@@ -185,7 +185,7 @@ def test_multipliers_of_any_sign_leave_a_bound(monkeypatch):
     """Whatever the solver says: those of the wrong sign do not count."""
     graph, x = graph_of("relu"), example("relu", 1)
     region = REGIONS["linf"](x)
-    values = torch.stack([graph(p)[0] for p in laws.points(graph, region)]).detach()
+    values = torch.stack([graph(p)[0] for p in points(graph, region)]).detach()
     state = LP().prepare(graph, region)
     rng = np.random.default_rng(0)
 

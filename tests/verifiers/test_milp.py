@@ -138,7 +138,33 @@ def test_a_stable_network_needs_no_binary_and_is_exact():
     )
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "hardtanh", "relu6"])
+@pytest.mark.parametrize("limits", [(-0.3, 0.5), (0.1, None), (None, 0.4), (-1e9, None), (-0.1, 1e9)])
+def test_clamps_are_exact(limits):
+    """A far limit is none; a near one bends where it lies."""
+
+    class Clamped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(2, 5), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.last(self.first(x).clamp(*limits))
+
+    torch.manual_seed(1)
+    net = Clamped().double().eval()
+    x = torch.tensor([[0.4, 0.6]]).double()
+    graph, region, row = trace(net, x), Linf(0.4).region(x), torch.tensor([1.0, -1.0])
+    found = Milp(graph, region).minimise(row, 20.0)
+    axis = torch.linspace(-0.4, 0.4, 161).double()
+    grid = (x + torch.cartesian_prod(axis, axis)).clamp(0, 1)
+    with torch.no_grad():
+        least = float((net(grid) @ row.double()).min())
+    reached = float(graph(found.point)[0].detach() @ row.double())
+    assert found.lower <= min(least, reached) + 1e-9
+    assert reached == pytest.approx(found.lower, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
 def test_other_activations_are_refused(name):
     graph, x = graph_of(name), example(name, 1)
     with pytest.raises(UnsupportedError, match=r"MILP encoding has no rule for \w+"):

@@ -1,5 +1,7 @@
 """Interval arithmetic whose intervals hold for real arithmetic and for every float evaluation."""
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -89,10 +91,10 @@ def _leaky(op: LeakyRelu, value: Tensor, engine: Engine) -> Tensor:
 @wobble.register(Clamp)
 def _clamp(op: Clamp, value: Tensor, engine: Engine) -> Tensor | None:
     """Limits that the dtype cannot hold are rounded."""
-    limits = torch.tensor([op.low, op.high], dtype=value.dtype)
-    if limits.tolist() == [op.low, op.high]:
+    limits = [limit for limit in (op.low, op.high) if isfinite(limit)]
+    if torch.tensor(limits, dtype=value.dtype).tolist() == limits:
         return None
-    largest = 2 * unit(value.dtype) * max(abs(op.low), abs(op.high)) + smallest(value.dtype)
+    largest = 2 * unit(value.dtype) * max(map(abs, limits)) + smallest(value.dtype)
     return torch.full_like(value, largest)
 
 

@@ -49,7 +49,7 @@ class LeakyRelu(Increasing):
 
 @dataclass(frozen=True, eq=False)
 class Clamp(Increasing):
-    """min(max(x, low), high) with finite low < high (HardTanh, ReLU6): convex, then concave."""
+    """min(max(x, low), high), low < high, one of which may be infinite: convex, then concave."""
 
     low: float
     high: float

@@ -125,14 +125,11 @@ def clamp(a: Arguments, x: int, low: float | None, high: float | None) -> int:
     most = math.inf if high is None else float(high)
     if least >= most:  # torch gives the upper limit
         return shifted(a, scaled(a, x, 0.0), most)
-    if math.isfinite(least) and math.isfinite(most):
-        return a.add(activation.Clamp(least, most), x)
-    if math.isfinite(least):  # relu(x - low) + low
-        return shifted(a, a.add(activation.Relu(), shifted(a, x, -least)), least)
-    if math.isfinite(most):  # high - relu(high - x)
-        rest = a.add(activation.Relu(), shifted(a, scaled(a, x, -1.0), most))
-        return shifted(a, scaled(a, rest, -1.0), most)
-    return x
+    if least == 0 and math.isinf(most):
+        return a.add(activation.Relu(), x)
+    if math.isinf(least) and math.isinf(most):
+        return x
+    return a.add(activation.Clamp(least, most), x)
 
 
 @builds("threshold.default", anywhere=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from certus.graph import affine, composite
+from certus.graph.aten_activation import clamp
 from certus.graph.aten_arithmetic import plus, scaled, shifted, widened
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.expression import Expression
@@ -90,8 +91,21 @@ def extreme(a: Arguments, left: Any, right: Any, largest: bool) -> int:
     a.aligned(left, right)
     if a.is_data(left):
         left, right = right, left
+    limit = None if a.is_data(left) else _number(a, left)
+    if limit is not None:
+        low, high = (limit, None) if largest else (None, limit)
+        return clamp(a, widened(a, a.at(right)), low, high)
     function = composite.maximum if largest else composite.minimum
     return function(a.scope.builder, *a.pair(a.at(left), a.at(right)), a.source)
+
+
+def _number(a: Arguments, value: Any) -> float | None:
+    """A constant that is one finite number and cannot change."""
+    constant = a.value(value)
+    fixed = isinstance(constant, Tensor) and not isinstance(constant, torch.nn.Parameter)
+    if not fixed or constant.numel() != 1 or not bool(torch.isfinite(constant).all()):
+        return None
+    return float(constant)
 
 
 @builds("clamp.Tensor", "clip.Tensor", "clamp_min.Tensor", "clamp_max.Tensor", anywhere=True)

@@ -1,6 +1,7 @@
 """The rows and columns of a mixed-integer program, and how each non-linear operation fills them."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from certus.core import Rules
-from certus.graph.activation import LeakyRelu, MaxPool, Relu
+from certus.graph.activation import Clamp, LeakyRelu, MaxPool, Relu
 from certus.graph.op import Affine, Input
 from certus.threats import Box
 from certus.verifiers.affine_form import AffineForm
@@ -63,6 +64,12 @@ class Program:
         self.upper += upper.flatten().tolist()
         self._columns[node] = np.arange(start, self.size)
         return self._columns[node]
+
+    def add_column(self, lower: float, upper: float) -> int:
+        """A new column of a number that is no node's value."""
+        self.lower.append(lower)
+        self.upper.append(upper)
+        return self.size - 1
 
     def add_binary(self) -> int:
         """A new 0/1 column."""
@@ -135,16 +142,23 @@ class Program:
         )
 
 
+@dataclass(eq=False)
 class _Row:
-    """One pre-activation z = <values, columns> + offset -+ error, over the program's columns."""
+    """One number z = <values, columns> + offset -+ error, over the program's columns."""
 
-    def __init__(self, program: Program, form: AffineForm, index: int) -> None:
+    columns: np.ndarray
+    values: np.ndarray
+    offset: float
+    error: float
+
+    @classmethod
+    def of(cls, program: Program, form: AffineForm, index: int) -> "_Row":
+        """A pre-activation."""
         parts = [(program.columns(n), m[index].numpy()) for n, m in form.matrices.items()]
         columns = np.concatenate([c for c, _ in parts])
         values = np.concatenate([v for _, v in parts])
         keep = values != 0
-        self.columns, self.values = columns[keep], values[keep]
-        self.offset, self.error = float(form.offset[index]), float(form.error[index])
+        return cls(columns[keep], values[keep], float(form.offset[index]), float(form.error[index]))
 
     def relate(
         self, program: Program, factor: float, extra: dict[int, float], low: float, high: float
@@ -173,6 +187,57 @@ def leaky_relu(milp: Any, position: int) -> None:
     _hinge(milp, position, milp.graph.nodes[position].op.slope)
 
 
+@encodings.register(Clamp)
+def clamp(milp: Any, position: int) -> None:
+    """max(z, low), then min(t, high): a hinge for each limit that is finite and in reach."""
+    node, program = milp.graph.nodes[position], milp.program
+    op, form, own = node.op, milp.inner_form(position), milp.error(position)
+    spare = 0.0 if own is None else float(own.max())
+    lower, upper = milp.state.intervals[node.inputs[0]]
+    ends = zip(lower.flatten().tolist(), upper.flatten().tolist(), strict=True)
+    columns = program.add_node(
+        position, op.forward(lower) - spare, op.forward(upper) + spare
+    ).tolist()
+    for i, (column, (low, high)) in enumerate(zip(columns, ends, strict=True)):
+        row = _Row.of(program, form, i)
+        row.error += spare
+        start = low
+        if low < op.low and high > op.high:
+            middle, start = program.add_column(op.low - spare, high + spare), op.low - spare
+            _limited(program, row, middle, (low, high), op.low, 1.0)
+            row = _Row(np.array([middle]), np.ones(1), 0.0, 0.0)
+        sign, limit = (-1.0, op.high) if high > op.high else (1.0, op.low)
+        _limited(program, row, column, (start, high), limit, sign)
+
+
+def _limited(
+    program: Program,
+    row: _Row,
+    column: int,
+    ends: tuple[float, float],
+    limit: float,
+    sign: float,
+) -> None:
+    """The column is max(z, limit), or min(z, limit) for sign -1, with z of a row within its ends."""
+    if not isfinite(limit):
+        row.relate(program, -1.0, {column: 1.0}, 0.0, 0.0)
+        return
+    least, most = sorted(sign * (end - limit) for end in ends)
+    if least >= 0:
+        row.relate(program, -1.0, {column: 1.0}, 0.0, 0.0)
+        return
+    spare, here = row.error, np.array([column])
+    if most <= 0:
+        program.add_row(here, np.ones(1), limit - spare, limit + spare)
+        return
+    delta = program.add_binary()
+    row.relate(program, -sign, {column: sign}, 0.0, np.inf)
+    row.relate(program, -sign, {column: sign, delta: -least}, -np.inf, -least)
+    program.add_row(here, np.array([sign]), sign * limit - spare, np.inf)
+    both = np.array([column, delta])
+    program.add_row(both, np.array([sign, -most]), -np.inf, sign * limit + spare)
+
+
 @encodings.register(MaxPool)
 def max_pool(milp: Any, position: int) -> None:
     """A binary for each element of a window that can be its maximum; exactly one is chosen."""
@@ -189,7 +254,7 @@ def max_pool(milp: Any, position: int) -> None:
         top, floor = float(high[members].max()), float(low[members].max())
         choice = {}
         for i in members.tolist():
-            row = _Row(program, form, i)
+            row = _Row.of(program, form, i)
             row.relate(program, -1.0, {int(column): 1.0}, 0.0, np.inf)  # a >= x_i
             if float(high[i]) >= floor:
                 delta, gap = program.add_binary(), top - float(low[i])
@@ -210,7 +275,7 @@ def _hinge(milp: Any, position: int, leak: float) -> None:
     )
     for i, column in enumerate(columns.tolist()):
         low, high = float(lower.flatten()[i]), float(upper.flatten()[i])
-        row = _Row(program, form, i)
+        row = _Row.of(program, form, i)
         row.error += float(spare.flatten()[i])
         if low >= 0 or high <= 0:
             slope = 1.0 if low >= 0 else leak

@@ -1,5 +1,6 @@
 """Functions of one value, entry by entry."""
 
+import math
 from collections.abc import Callable
 
 from certus.graph import activation, piecewise, powers, smooth
@@ -166,14 +167,11 @@ def clipped(call: Call, x: Data, low: float | None, high: float | None) -> Data:
     """min(max(x, low), high) with either side open."""
     low = None if low is None or low <= -_LARGE else low
     high = None if high is None or high >= _LARGE else high
-    if low is not None and high is not None:
-        if not low < high:
-            raise Unsupported(f"a clip to [{low}, {high}]")
-        return call.same(activation.Clamp(low, high), x, x.kind)
-    if low is not None:
-        above = call.same(activation.Relu(), shifted(call, x, -low), x.kind)
-        return shifted(call, above, low)
-    if high is not None:
-        below = shifted(call, scaled(call, x, -1.0), high)
-        return shifted(call, scaled(call, call.same(activation.Relu(), below), -1.0), high)
-    return x
+    if low is None and high is None:
+        return x
+    if low == 0 and high is None:
+        return call.same(activation.Relu(), x, x.kind)
+    least, most = -math.inf if low is None else low, math.inf if high is None else high
+    if not least < most:
+        raise Unsupported(f"a clip to [{low}, {high}]")
+    return call.same(activation.Clamp(least, most), x, x.kind)
