@@ -29,7 +29,7 @@ def repeatable(answer: Answer, rows: Tensor) -> Tensor:
     their order or on their number by more than rounding does. What a model does on other inputs, or after
     many more calls, is left to `same` and `margins`, at the end of the work.
     """
-    first = answer(rows.clone())
+    first = answer(rows.clone()).clone()  # a model may return one buffer each time
     same(first, answer(rows.clone()))
     few = min(_FEW, len(rows))
     turned = answer(rows.flip(0)).flip(0)
