@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.laws.tiers import quick
+from tests.laws.tiers import LONG, quick
 from tests.laws.tolerance import perturbed
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -19,6 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="two cases of every test, none that is long (tests/laws/tiers.py)",
     )
     parser.addoption("--coarse", action="store_true", help="operations err as on the coarsest CPU")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Under --quick files that are long as a whole are not even read."""
+    name = collection_path.relative_to(config.rootpath).as_posix()
+    return True if config.getoption("--quick") and name in LONG else None
 
 
 @pytest.hookimpl(trylast=True)  # after the slow ones are gone
