@@ -9,63 +9,67 @@ import sys
 from collections.abc import Callable, Iterator
 
 import torch
-from tests.fuzz.nets import Hard, table
+from tests.fuzz.nets import Hard, HardFile, table
 from torch import Tensor
 
 import certus
+from certus.graph import Graph
 
 BATCHES = (1, 7, 64)
 STEPS = 24  # halvings on the way to the smallest bias that is certified
 
 
-def run(hard: Hard, method: str, budget: int, **options: object) -> tuple[int, int]:
+def run(hard: Hard | HardFile, method: str, budget: int, **options: object) -> tuple[int, int]:
     """(evaluations, contradictions) of one network, one method, about `budget` evaluations."""
-    net = hard.net.eval()
-    graph, threat = certus.trace(net, hard.x), certus.Linf(hard.eps, clip=None)
+    threat = certus.Linf(hard.eps, clip=None)
 
-    def holds() -> bool:
+    def holds(bias: float) -> bool:
+        graph = hard.at(bias)
         found = certus.certify(graph, hard.x, torch.tensor([0]), threat, method, **options)
         return bool(found.certified[0])
 
-    if not lowest(hard.bias, net, hard.x, holds):
+    bias = lowest(hard, holds)
+    if bias is None:
         return 0, 0
+    model = hard.at(bias).original
     wrong = done = 0
-    for points in hurting(net, threat.region(hard.x), budget):
+    for points in hurting(hard, bias, threat.region(hard.x), budget):
         for size in BATCHES:
             taken = points if size > 1 else points[: max(1, len(points) // 8)]
             for part in taken.split(size):
                 with torch.no_grad():
-                    wrong += int((net(part)[:, 0] <= net(part)[:, 1]).sum())
+                    logits = model(part)
+                wrong += int((logits[:, 0] <= logits[:, 1]).sum())
                 done += len(part)
     return done, wrong
 
 
-def lowest(bias: Tensor, net: torch.nn.Module, x: Tensor, holds: Callable[[], bool]) -> bool:
-    """Set the bias near the smallest with a certificate; False where there is none."""
+def lowest(hard: Hard | HardFile, holds: Callable[[float], bool]) -> float | None:
+    """Nearly the smallest bias with a certificate; None where there is none."""
     with torch.no_grad():
-        scale = float(net(x).abs().max()) + 1.0
-        low, high = -2 * scale, 4 * scale
-        bias[0] = high
-        if not holds():
-            return False
-        for _ in range(STEPS):
-            bias[0] = middle = (low + high) / 2
-            if holds():
-                high = middle
-            else:
-                low = middle
-        bias[0] = high
-    return holds()
+        scale = float(hard.at(0.0)(hard.x).abs().max()) + 1.0
+    low, high = -2 * scale, 4 * scale
+    if not holds(high):
+        return None
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
-def hurting(net: torch.nn.Module, region: certus.Region, budget: int) -> Iterator[Tensor]:
+def hurting(
+    hard: Hard | HardFile, bias: float, region: certus.Region, budget: int
+) -> Iterator[Tensor]:
     """Members of the region in groups [N, *shape]."""
     lower, upper = region.lower[0], region.upper[0]
     many = max(8, budget // 6)
     g = torch.Generator().manual_seed(0)
     group = max(1, min(512, 2**24 // lower.numel()))
     kinds = (_constant, _vertex, _inside, _near_worst)
-    worst = _ascend(net, region)
+    worst = _ascend(hard.at(bias), region)
     for kind in kinds:
         left = many // len(kinds)
         while left > 0:
@@ -92,7 +96,7 @@ def _near_worst(share: Tensor, lower: Tensor, upper: Tensor, worst: Tensor, left
     return worst + (share - 0.5) * (upper - lower) * 0.02 * left
 
 
-def _ascend(net: torch.nn.Module, region: certus.Region) -> Tensor:
+def _ascend(net: Graph, region: certus.Region) -> Tensor:
     """Where the margin is smallest, by signed steps."""
     x, lower, upper = region.center.clone(), region.lower, region.upper
     for step in range(20):
@@ -104,7 +108,7 @@ def _ascend(net: torch.nn.Module, region: certus.Region) -> Tensor:
     return x[0]
 
 
-def main(budget: int = 4000) -> int:
+def main(budget: int = 5000) -> int:
     """Everything; the number of contradictions."""
     done = wrong = proven = 0
     for name, make in table().items():

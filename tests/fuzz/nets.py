@@ -1,11 +1,16 @@
 """Networks whose evaluation loses most, each with a place where it does: for the fuzz of verdicts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 
+import numpy as np
 import torch
 from tests.laws.networks import Function
 from torch import Tensor, nn
+
+import certus
+from certus.graph import Graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +21,49 @@ class Hard:
     bias: Tensor  # shape [2], a parameter of net
     x: Tensor
     eps: float
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Captured once: parameters are live."""
+        return certus.trace(self.net.eval(), self.x)
+
+    def at(self, bias: float) -> Graph:
+        """The network with the bias."""
+        with torch.no_grad():
+            self.bias[0] = bias
+        return self.graph
+
+
+@dataclass(frozen=True, eq=False)
+class HardFile:
+    """The same as an ONNX file, which onnxruntime evaluates."""
+
+    operators: tuple[tuple[str, dict[str, object]], ...]
+    gain: float
+    x: Tensor
+    eps: float
+
+    def at(self, bias: float) -> Graph:
+        """The file with the bias, read anew."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        nodes, last = [], "x"
+        for i, (name, attributes) in enumerate(self.operators):
+            nodes.append(helper.make_node(name, [last], [f"h{i}"], **attributes))
+            last = f"h{i}"
+        width = self.x.shape[1]
+        weight = np.zeros((width, 2), np.float32)
+        weight[:, 0] = self.gain
+        constants = {"w": weight, "b": np.array([bias, 0.0], np.float32)}
+        nodes.append(helper.make_node("Gemm", [last, "w", "b"], ["y"]))
+        ports = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size])
+            for name, size in (("x", width), ("y", 2))
+        ]
+        held = [numpy_helper.from_array(v, k) for k, v in constants.items()]
+        graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], held)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        return certus.load(model.SerializeToString())
 
 
 def long_sum(count: int) -> Hard:
@@ -127,23 +175,68 @@ FUNCTIONS = {
 }
 
 
-def table() -> dict[str, Callable[[], Hard]]:
+FILES = {
+    "Sigmoid": ({}, (-17.95, 0.1)),
+    "Tanh": ({}, (0.5,)),
+    "Gelu": ({}, (-5.6, -3.1)),
+    "Elu": ({}, (-0.05,)),
+    "Selu": ({}, (-0.05,)),
+    "Celu": ({}, (-0.05,)),
+    "HardSwish": ({}, (-2.9,)),
+    "Softplus": ({}, (-15.0,)),
+    "Mish": ({}, (-15.0,)),
+    "Erf": ({}, (0.4,)),
+    "Exp": ({}, (3.0,)),
+    "Softmax": ({"axis": 1}, (0.4,)),
+    "LogSoftmax": ({"axis": 1}, (0.4,)),
+}
+
+
+def table() -> dict[str, Callable[[], Hard | HardFile]]:
     """All of them by name."""
-    found: dict[str, Callable[[], Hard]] = {}
+    return {name: make for part in (files, sums, functions, layers) for name, make in part()}
+
+
+Named = Iterator[tuple[str, Callable[[], Hard | HardFile]]]
+
+
+def files() -> Named:
+    """Of onnxruntime."""
+    for name, (attributes, places) in FILES.items():
+        for place in places:
+            for gain in (1e5, -1e5):
+                x = torch.full((1, 4), place)
+                yield (
+                    f"onnx-{name}-{place}-{gain:g}",
+                    partial(HardFile, ((name, attributes),), gain, x, 0.02),
+                )
+    for count in (784, 12288):
+        x = torch.full((1, count), 0.5)
+        yield f"onnx-sum-{count}", partial(HardFile, (("Identity", {}),), 1.0, x, 0.1)
+
+
+def sums() -> Named:
+    """Long ones, in several kernels."""
     for count in (784, 3072, 12288, 150528):
-        found[f"long-sum-{count}"] = lambda count=count: long_sum(count)
-        found[f"late-terms-{count}"] = lambda count=count: late_terms(count)
+        yield f"long-sum-{count}", partial(long_sum, count)
+        yield f"late-terms-{count}", partial(late_terms, count)
     for side in (16, 56, 64):
-        found[f"convolution-{side}"] = lambda side=side: wide_map(side, pool=False)
-        found[f"pooling-{side}"] = lambda side=side: wide_map(side, pool=True)
+        yield f"convolution-{side}", partial(wide_map, side, pool=False)
+        yield f"pooling-{side}", partial(wide_map, side, pool=True)
+
+
+def functions() -> Named:
+    """Of one value."""
     for name, (act, places) in FUNCTIONS.items():
         for place in places:
             for gain in (1e4, -1e4):
-                make = lambda a=act, p=place, g=gain: activation(a, p, g)  # noqa: E731
-                found[f"{name}-{place}-{gain:g}"] = make
+                yield f"{name}-{place}-{gain:g}", partial(activation, act, place, gain)
+
+
+def layers() -> Named:
+    """Networks of several layers."""
     for seed in range(6):
         for depth in (1, 4):
-            found[f"relu-{seed}-{depth}"] = lambda s=seed, d=depth: random_net(s, d, 64, 100.0)
+            yield f"relu-{seed}-{depth}", partial(random_net, seed, depth, 64, 100.0)
     for seed in range(3):
-        found[f"attention-{seed}"] = lambda s=seed: attention(s)
-    return found
+        yield f"attention-{seed}", partial(attention, seed)

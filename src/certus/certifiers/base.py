@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from certus.bounding import rounding_guard
 from certus.core import (
     ArgumentError,
     Certificates,
@@ -189,28 +190,37 @@ def _same_model(graph: Graph, x: Tensor, region: Region) -> Tensor:
     graph.refuse_changed()
     with torch.no_grad():
         logits = check_logits(original(x.clone()), len(x))
-        _refuse_difference(graph, logits, graph(x))
+        _refuse_difference(graph, x, logits)
         if (
             graph.source is None or graph.source.module is not original
         ):  # of a copy nothing is known
             first = region.select(torch.tensor([0], device=x.device))
             ends = torch.cat([first.project(first.lower), first.project(first.upper)])
-            _refuse_difference(graph, original(ends.clone()), graph(ends))
+            _refuse_difference(graph, ends, original(ends.clone()))
     return logits
 
 
-def _refuse_difference(graph: Graph, expected: Tensor, found: Tensor) -> None:
+def _refuse_difference(graph: Graph, x: Tensor, expected: Tensor) -> None:
     """ModelError where outputs that are numbers differ by more than rounding."""
+    found = graph(x)
     limit = 1e-4 if found.dtype == torch.float32 else 2e-2 if found.dtype.itemsize < 4 else 1e-8
     if isinstance(graph.original, OnnxModel):  # a file cannot change, and another engine runs it
         limit = max(limit, 1e-3)
     if expected.shape == found.shape:
         gap, size = (expected - found).abs(), expected.abs().max().clamp(min=1.0)
-        if not bool((gap > limit * size).any()) and bool(torch.isfinite(found).all()):
+        far = (gap > limit * size).any() or not torch.isfinite(found).all()
+        if not bool(far) or not bool((gap > _rounding(graph, x)).any()):
             return
         if not bool(torch.isfinite(expected).all()):  # outside of what the model is defined on
             return
     raise ModelError("the model has changed since it was traced; call certus.trace again")
+
+
+def _rounding(graph: Graph, x: Tensor) -> Tensor:
+    """[B, *out]: what evaluations at x itself may differ by."""
+    graph = graph.resolved()
+    points = {i: (value, value) for i, value in enumerate(graph.values(x))}
+    return rounding_guard(graph, points, x.dtype)
 
 
 def decide(query: Query, lower: Tensor, upper: Tensor, slack: Tensor) -> list[Answer]:
