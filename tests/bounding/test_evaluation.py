@@ -9,10 +9,12 @@ from torch import nn
 
 import certus
 from certus.bounding.evaluation import Engine, engine_of, key, local_error
+from certus.bounding.rounding import passed
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Sum
 from certus.graph.bilinear import Mul, Product
 from certus.graph.graph import Graph, Node
 from certus.graph.op import Affine, Input
+from certus.graph.piecewise import Step
 from certus.graph.softmax import LogSumExp, Softmax
 from certus.graph.structural import AvgPool, CumSum, Reduce
 
@@ -159,3 +161,10 @@ def test_autocast_is_refused():
                 certus.certify(graph, x, torch.tensor([0]), certus.Linf(0.1), method)
         with pytest.raises(certus.UnsupportedError, match="autocast"):
             certus.bounds(graph, x, certus.Linf(0.1))
+
+
+def test_a_jump_within_the_error_of_an_end_is_seen():
+    """A value that is above zero on paper and may be below it in floats."""
+    range_ = (torch.tensor([[1e-6, 1e-3]]), torch.tensor([[1.0, 1.0]]))
+    found = passed[Step](Step(), [torch.full((1, 2), 1e-5)], [range_])
+    assert found[0, 0] == math.inf and found[0, 1] < 1e-5

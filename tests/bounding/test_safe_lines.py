@@ -11,7 +11,7 @@ from tests.bounding.single import ACTIVATIONS, DTYPES, F32, alone
 from certus.bounding.evaluation import Engine
 from certus.bounding.outer_range import ranges
 from certus.bounding.safe_lines import safe_lines
-from certus.graph.activation import MaxPool
+from certus.graph.activation import MaxPool, Sigmoid, Tanh
 from certus.relax import relaxations
 from certus.threats import L0, L1, L2, Linf
 
@@ -164,3 +164,17 @@ def test_clipped_ranges_lie_below_members(threat):
     exact = threat.region(x.double()).linear_range(rows.double())[0]
     assert bool((found.double() - error.double() <= exact + 1e-12).all())
     assert bool(((exact - found).abs() < 1e-4 * (1 + exact.abs())).all())
+
+
+@pytest.mark.parametrize("op", [Sigmoid(), Tanh()])
+def test_lines_leave_room_for_the_evaluation_of_an_engine(op):
+    """onnxruntime's sigmoid is off by more than an eps however small its value is."""
+    interval = torch.full((1, 1), -18.0), torch.full((1, 1), -17.9)
+    engine = Engine("onnxruntime", torch.float32)
+    lines = safe_lines[type(op)](op, relaxations[type(op)](op, interval), interval, engine)
+    relative, absolute = engine.function(op)
+    for x in (-18.0, -17.95, -17.9):
+        value = float(op.forward(torch.tensor(x).double()))
+        error = 0.9 * (relative * abs(value) + absolute)
+        assert float(lines.upper_slope) * x + float(lines.upper_offset) >= value + error
+        assert float(lines.lower_slope) * x + float(lines.lower_offset) <= value - error

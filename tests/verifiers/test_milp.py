@@ -1,6 +1,7 @@
 """Exact minima against independent ones: every activation pattern by LP, attacks, dense samples."""
 
 import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,9 @@ from tests.laws.networks import PIECEWISE, example, graph_of
 from tests.laws.tables import ascend
 from torch import nn
 
+import certus
 from certus.bounding import IBP, Crown
+from certus.bounding.evaluation import Engine, local_error
 from certus.core import UnsupportedError
 from certus.graph import trace
 from certus.threats import L2, Linf
@@ -292,3 +295,42 @@ def test_many_small_entries_together_are_not_lost(monkeypatch, where):
     solved(monkeypatch, tolerant)
     found = milp.minimise(torch.ones(1), 20.0)
     assert found.usable and found.lower <= least
+
+
+def test_minima_cover_every_evaluation():
+    """Each operation moved by its local error, one way or the other, in networks of few neurons."""
+    engine = Engine("torch", torch.float32, factors=2.0**-11)  # coarse, so that errors are seen
+    for seed in range(3):
+        net = tiny(seed).float()
+        x = torch.tensor([[0.4, 0.6]])
+        graph, row = trace(net, x), torch.tensor([1.0, -1.0])
+        region = Linf(0.2).region(x)
+        found = Milp(graph, region, engine).minimise(row, 20.0).lower
+        exact, g = graph.cast(torch.float64), torch.Generator().manual_seed(seed)
+        worst = math.inf
+        for corner in itertools.product((0.2, 0.6), (0.4, 0.8)):
+            for _ in range(60):
+                values = [torch.tensor([corner]).double()]
+                for node in exact.nodes[1:]:
+                    own = [values[i] for i in node.inputs]
+                    value = node.op.forward(*own)
+                    error = local_error(exact, node, [(v, v) for v in own], engine)
+                    if error is not None:
+                        sign = torch.randint(0, 2, value.shape, generator=g).double() * 2 - 1
+                        value = value + 0.999 * sign * error
+                    values.append(value)
+                worst = min(worst, float(values[-1][0].detach() @ row.double()))
+        plain = Milp(graph, region).minimise(row, 20.0).lower
+        assert found <= worst and found < plain - 1e-4
+
+    net = nn.Linear(2, 2).eval()  # a margin of half a unit of its terms
+    with torch.no_grad():
+        net.weight.fill_(1.0)
+        net.bias.copy_(torch.tensor([5e-8, 0.0]))
+    x = torch.tensor([[0.4, 0.6]])
+    hidden = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), net).eval()
+    with torch.no_grad():
+        hidden[0].weight.copy_(torch.tensor([[1.0, -1.0], [1.0, 1.0]]))
+        hidden[0].bias.zero_()
+    found = certus.certify(hidden, x, torch.tensor([0]), Linf(0.3), "milp")
+    assert not bool(found.certified[0])
