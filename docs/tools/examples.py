@@ -23,7 +23,7 @@ from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
 from certus.graph.op import Op
 from certus.graph.piecewise import Prelu
 from certus.graph.powers import Log, Power, Reciprocal, Sqrt
-from certus.graph.softmax import LogSumExp, Softmax
+from certus.graph.softmax import LogSumExp, MaskedSoftmax, Softmax
 from certus.graph.structural import (
     AdaptiveAvgPool,
     AvgPool,
@@ -41,6 +41,7 @@ from certus.graph.structural import (
     Slice,
 )
 from certus.threats import Box
+from certus.graph.whole import Fits, FloorDivide
 
 Shape = tuple[int, ...]
 
@@ -130,7 +131,10 @@ _OTHERS = (
     Example(Mul(), ((3,), (3,))),
     Example(Product(), ((2, 3), (3, 2))),
     Example(Softmax(1), ((3,),)),
+    Example(MaskedSoftmax(1, torch.tensor([[True, False, True]])), ((3,),)),
     Example(LogSumExp(1), ((3,),)),
+    Example(Fits(-2.0, 2.0), ((3,),)),
+    Example(FloorDivide(torch.tensor(0.3).double()), ((3,),)),
 )
 _BY_KIND = {type(example.op): example for example in _OTHERS}
 

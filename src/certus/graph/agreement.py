@@ -2,8 +2,9 @@
 
 Differences count relative to the spread of each output over inputs, so that no bias hides them. What
 goes beyond a few roundings must be explained by rounding: the values of a float64 evaluation whose
-operations are each disturbed by a unit of their absolute terms show how much it can do. At a jump (Sign, Floor, comparisons) rounding may choose the side; elsewhere, and at jumps
-that are met exactly, values must be the same.
+operations are each disturbed by a unit of their absolute terms show how much it can do. At a jump
+(Sign, Floor, comparisons) rounding may choose the side; elsewhere, and at jumps that are met exactly,
+values must be the same.
 """
 
 from dataclasses import dataclass, field
@@ -165,7 +166,7 @@ class _Case:
         for node in nodes:
             value, twin = own[node.inputs[0]], others[node.inputs[0]]
             reach = _SIDES * share * float((value.double() - twin.double()).abs().max())
-            if not reach == 0 and _decides(node.op, value, reach):
+            if reach != 0 and _decides(node.op, value, reach):
                 return True
         return False
 
