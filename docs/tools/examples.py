@@ -40,8 +40,8 @@ from certus.graph.structural import (
     Select,
     Slice,
 )
-from certus.threats import Box
 from certus.graph.whole import Fits, FloorDivide
+from certus.threats import Box
 
 Shape = tuple[int, ...]
 

@@ -42,12 +42,17 @@ def carried(op: Op, gone: Sequence[Tensor | None], values: Sequence[Tensor]) -> 
         return op.forward(*marks) > 0
     if isinstance(op, Shift) and bool(torch.isfinite(op.amount).all()):
         return Shift(torch.zeros_like(op.amount)).forward(*marks) > 0
-    if isinstance(op, Scale) and not op.factor.requires_grad:
-        if bool(((op.factor > 0) & torch.isfinite(op.factor) | (marks[0] == 0)).all()):
-            return Scale(torch.ones_like(op.factor)).forward(*marks) > 0
+    if isinstance(op, Scale) and _keeps_sign(op, marks[0]):
+        return Scale(torch.ones_like(op.factor)).forward(*marks) > 0
     if isinstance(op, Sum) and (gone[1] is None or op.factor > 0):
         return Sum().forward(*marks) > 0
     raise UnsupportedError(f"minus infinity (of a mask) reaches {op.name}")
+
+
+def _keeps_sign(op: Scale, mark: Tensor) -> bool:
+    """Whether a factor is and stays positive where it meets minus infinity."""
+    positive = (op.factor > 0) & torch.isfinite(op.factor)
+    return not op.factor.requires_grad and bool((positive | (mark == 0)).all())
 
 
 def softmax_without(op: Softmax, gone: Tensor) -> MaskedSoftmax:

@@ -62,7 +62,7 @@ def difference(graph: Graph, x: Tensor, expected: Tensor, ordinary: int) -> floa
         found = graph(x)
         if found.shape != expected.shape:
             return float("inf")
-        case = _Case(graph, x, expected.flatten(1).double(), found.flatten(1).double(), ordinary)
+        case = _Case(graph, x, _flat(expected), _flat(found), ordinary)
         return case.worst()
 
 
@@ -146,7 +146,7 @@ class _Case:
         graph, unit = self.graph.cast(torch.float64), torch.finfo(self.x.dtype).eps
         x = self.x[row : row + 1].double()
         found = _disturbed(graph, x.expand(_COPIES, *x.shape[1:]), unit)
-        return (found - graph(x)).flatten(1).abs().amax(0)
+        return _flat(found - graph(x)).abs().amax(0)
 
     def _neighbours(self, row: int) -> Tensor:
         """Values [copies, out] at inputs a rounding away, in both precisions."""
@@ -154,7 +154,7 @@ class _Case:
         steps = torch.randint(-1, 2, (_COPIES, *x.shape[1:]), generator=generator(0, row))
         x = x * (1 + steps.to(x) * torch.finfo(x.dtype).eps)
         both = [self.graph(x), other(x.to(other.dtype))]
-        return torch.cat([value.flatten(1).double() for value in both])
+        return torch.cat([_flat(value) for value in both])
 
     def _at_a_jump(self, x: Tensor) -> bool:
         """Whether rounding before a jump decides on which side of it a value falls."""
@@ -169,6 +169,11 @@ class _Case:
             if reach != 0 and _decides(node.op, value, reach):
                 return True
         return False
+
+
+def _flat(values: Tensor) -> Tensor:
+    """[n, out] in float64; an original may give one number an input."""
+    return values.reshape(len(values), -1).double()
 
 
 def _disturbed(graph: Graph, x: Tensor, unit: float) -> Tensor:

@@ -16,7 +16,6 @@ from certus.graph.affine import BatchNorm, Scale, Shift, Sum
 from certus.graph.bilinear import Mul, Product
 from certus.graph.builder import Builder
 from certus.graph.extremum import Norm, ReduceMax
-from certus.graph.piecewise import Floor, Step
 from certus.graph.recurrent import gru as gru  # noqa: PLC0414
 from certus.graph.recurrent import lstm as lstm  # noqa: PLC0414
 from certus.graph.recurrent import rnn_relu as rnn_relu  # noqa: PLC0414
@@ -24,7 +23,6 @@ from certus.graph.recurrent import rnn_tanh as rnn_tanh  # noqa: PLC0414
 from certus.graph.smooth import Abs, Power, Reciprocal
 from certus.graph.softmax import LogSumExp, Softmax
 from certus.graph.structural import Concat, Expand, Reduce, Reshape, Slice
-from certus.graph.whole import LIMITS, Fits
 
 _SLACK = 1 + 1e-5  # room for rounding at a limit that holds in exact arithmetic
 _TREE = 16  # up to so many values a maximum is a tree of pairs
@@ -292,24 +290,6 @@ def where(b: Builder, mask: Tensor, x: int | Tensor, y: int | Tensor, source: st
     first, second = pair(b, parts[0][0], parts[1][0], source)
     total = b.add(Sum(), first, second, source=source)
     return b.without(total, parts[0][1] | parts[1][1])
-
-
-def truncated(b: Builder, x: int, source: str = "") -> int:
-    """x rounded towards zero: floor(relu(x)) - floor(relu(-x))."""
-    up = b.add(Floor(), b.add(Relu(), x, source=source), source=source)
-    down = b.add(Relu(), negative(b, x, source), source=source)
-    return b.add(Sum(-1.0), up, b.add(Floor(), down, source=source), source=source)
-
-
-def held(b: Builder, x: int, kind: str, source: str = "") -> int:
-    """A whole number in a type such as int8, NaN where it would wrap around."""
-    return b.add(Fits(*LIMITS[kind]), x, source=source)
-
-
-def not_zero(b: Builder, x: int, source: str = "") -> int:
-    """1 where x differs from zero: [x > 0] + [-x > 0]."""
-    below = b.add(Step(), negative(b, x, source), source=source)
-    return b.add(Sum(), b.add(Step(), x, source=source), below, source=source)
 
 
 def hard_sigmoid(
