@@ -23,7 +23,7 @@ BODIES = {
     "rows": lambda x: x.masked_fill(LATER, -INF).softmax(-1) @ x.mT,
     "summand": lambda x: (x + SUMMAND).softmax(-1),
     "moved": lambda x: (
-        (x.masked_fill(LATER, -INF) / 2).unsqueeze(1).flatten(2).unflatten(2, (3, 3)).softmax(-1)
+        (x.masked_fill(LATER, -INF) / 2).flatten(1).unflatten(1, (1, 3, 3)).softmax(-1)
     ),
     "twice": lambda x: x.masked_fill(LATER, -INF).masked_fill(PAD, 0.5).softmax(-1),
     "finite": lambda x: x.masked_fill(LATER, -1e10).softmax(-1),
@@ -70,10 +70,9 @@ def test_a_mask_is_no_number_that_scores_fall_below():
     module = nn.Sequential(
         score, Function(lambda s: s.masked_fill(PAD, -INF).softmax(-1) @ values)
     ).eval()
+    x, threat = torch.zeros(1, 2), certus.Linf(4.0, clip=None)
     for method in ("ibp", "crown", "auto"):
-        found = certus.certify(
-            module, torch.zeros(1, 2), torch.tensor([0]), certus.Linf(4.0, clip=None), method=method
-        )
+        found = certus.certify(module, x, torch.tensor([0]), threat, method=method)
         assert found.verdict[0].value != "verified"
 
 
@@ -83,7 +82,7 @@ REFUSED = {
         "leaves out every position",
     ),
     "a-row": (
-        lambda x: x.masked_fill(LATER.roll(-1, 1), -INF).softmax(-1),
+        lambda x: x.masked_fill(torch.eye(3)[1].bool()[:, None], -INF).softmax(-1),
         "leaves out every position",
     ),
     "negative": (
@@ -137,12 +136,9 @@ def test_rules_are_those_of_the_shorter_softmax():
 
 
 def test_the_guard_does_not_count_what_is_left_out():
-    graph = certus.trace(
-        Function(
-            lambda x: (x * torch.tensor([1.0, 1.0, 1e6])).masked_fill(PAD, -INF).softmax(-1)
-        ).eval(),
-        torch.rand(1, 3),
-    )
+    large = torch.tensor([1.0, 1.0, 1e6])
+    module = Function(lambda x: (x * large).masked_fill(PAD, -INF).softmax(-1)).eval()
+    graph = certus.trace(module, torch.rand(1, 3))
     x = torch.rand(2, 3)
     state = IBP().prepare(graph, certus.Box(x - 0.05, x + 0.05))
     assert float(rounding_guard(graph, state.intervals, torch.float32).max()) < 1e-4

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from certus.bounding import IBP, Crown, crown_ibp, rounding_guard
-from certus.core import ArgumentError
+from certus.core import ArgumentError, UnsupportedError
 from certus.graph import composite
 from certus.graph.affine import Linear, Scale, Shift
 from certus.graph.builder import Builder
@@ -338,8 +338,10 @@ def test_what_reaches_the_batch_or_leaves_out_everything_is_refused():
     b = Builder((3, 4), torch.zeros(1))
     with pytest.raises(ArgumentError, match="reach the batch"):
         composite.softmax(b, 0, 0)
-    with pytest.raises(ArgumentError, match="every position"):
-        composite.masked(b, 0, torch.tensor([[True] * 4, [False] * 4, [True] * 4]))
+    with pytest.raises(UnsupportedError, match="every position"):
+        composite.softmax(
+            b, composite.masked(b, 0, torch.tensor([[True] * 4, [False] * 4] * 2)[:3]), -1
+        )
     with pytest.raises(ArgumentError, match="twice"):
         composite.reduce_max(b, 0, (1, -2))
     with pytest.raises(ArgumentError, match="broadcast"):

@@ -85,10 +85,8 @@ def test_sums_of_whole_numbers_end_with_their_type_too():
     assert graph.original(torch.tensor([[200.0, 3.0]])).tolist() == [[144.0, 6.0]]
     assert graph(torch.tensor([[100.0, 3.0]])).tolist() == [[200.0, 6.0]]
     x, y = torch.tensor([[126.5, 3.5]]), torch.tensor([0])
-    assert (
-        certus.certify(graph, x, y, certus.Linf(0.4, clip=None), method="ibp").verdict[0].value
-        == "verified"
-    )
+    found = certus.certify(graph, x, y, certus.Linf(0.4, clip=None), method="ibp")
+    assert found.verdict[0].value == "verified"
     found = certus.certify(graph, x, y, certus.Linf(3, clip=None), method="ibp")
     assert found.verdict[0].value == "unknown"
 
@@ -105,11 +103,8 @@ def test_what_means_something_else_on_whole_numbers_is_refused(op):
 
 
 def test_constants_beyond_their_type_are_refused():
-    nodes = [
-        node("Cast", "c", "a", to=WHOLE["int8"]),
-        node("Cast", "a", "b", to=FLOAT),
-        node("Add", ["x", "b"]),
-    ]
+    casts = [node("Cast", "c", "a", to=WHOLE["int8"]), node("Cast", "a", "b", to=FLOAT)]
+    nodes = [*casts, node("Add", ["x", "b"])]
     with pytest.raises(certus.UnsupportedError, match="int8 does not hold"):
         certus.load(model(nodes, (1, 2), constants={"c": np.array([200.0, 3.0], np.float32)}))
 

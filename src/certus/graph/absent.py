@@ -50,9 +50,9 @@ def carried(op: Op, gone: Sequence[Tensor | None], values: Sequence[Tensor]) -> 
 
 
 def _keeps_sign(op: Scale, mark: Tensor) -> bool:
-    """Whether minus infinity stays what it is, whatever the network learns."""
-    known = not op.factor.requires_grad
-    return known and bool(((op.factor > 0) & torch.isfinite(op.factor) | (mark == 0)).all())
+    """Whether a factor is and stays positive where it meets minus infinity."""
+    positive = (op.factor > 0) & torch.isfinite(op.factor)
+    return not op.factor.requires_grad and bool((positive | (mark == 0)).all())
 
 
 def softmax_without(op: Softmax, gone: Tensor) -> MaskedSoftmax:

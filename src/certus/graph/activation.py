@@ -25,6 +25,10 @@ class Relu(Increasing):
         """max(x, 0) in place."""
         return inputs[0].relu_()
 
+    def slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """0 left of zero, 1 right of it: a neuron that is off passes no error on."""
+        return (lower >= 0).to(lower.dtype), (~(upper <= 0)).to(upper.dtype)
+
     @property
     def lipschitz(self) -> float:
         """1."""

@@ -2,9 +2,9 @@
 
 Differences count relative to the spread of each output over inputs, so that no bias hides them. What
 goes beyond a few roundings must be explained by rounding: the values of a float64 evaluation whose
-operations are each disturbed by a unit of their absolute terms show how much it can do. At a jump (Sign,
-Floor, comparisons) rounding may choose the side; elsewhere, and at jumps that are met exactly, values must
-be the same.
+operations are each disturbed by a unit of their absolute terms show how much it can do. At a jump
+(Sign, Floor, comparisons) rounding may choose the side; elsewhere, and at jumps that are met exactly,
+values must be the same.
 """
 
 from dataclasses import dataclass, field
@@ -62,7 +62,7 @@ def difference(graph: Graph, x: Tensor, expected: Tensor, ordinary: int) -> floa
         found = graph(x)
         if found.shape != expected.shape:
             return float("inf")
-        case = _Case(graph, x, _rows(expected), _rows(found), ordinary)
+        case = _Case(graph, x, _flat(expected), _flat(found), ordinary)
         return case.worst()
 
 
@@ -146,7 +146,7 @@ class _Case:
         graph, unit = self.graph.cast(torch.float64), torch.finfo(self.x.dtype).eps
         x = self.x[row : row + 1].double()
         found = _disturbed(graph, x.expand(_COPIES, *x.shape[1:]), unit)
-        return _rows(found - graph(x)).abs().amax(0)
+        return _flat(found - graph(x)).abs().amax(0)
 
     def _neighbours(self, row: int) -> Tensor:
         """Values [copies, out] at inputs a rounding away, in both precisions."""
@@ -154,7 +154,7 @@ class _Case:
         steps = torch.randint(-1, 2, (_COPIES, *x.shape[1:]), generator=generator(0, row))
         x = x * (1 + steps.to(x) * torch.finfo(x.dtype).eps)
         both = [self.graph(x), other(x.to(other.dtype))]
-        return torch.cat([_rows(value) for value in both])
+        return torch.cat([_flat(value) for value in both])
 
     def _at_a_jump(self, x: Tensor) -> bool:
         """Whether rounding before a jump decides on which side of it a value falls."""
@@ -171,8 +171,8 @@ class _Case:
         return False
 
 
-def _rows(values: Tensor) -> Tensor:
-    """[n, *out] -> [n, numbers] in float64; an output may be a single number."""
+def _flat(values: Tensor) -> Tensor:
+    """[n, out] in float64; an original may give one number an input."""
     return values.reshape(len(values), -1).double()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from certus.graph import composite_whole
+from certus.graph import conversion
 from certus.graph.aten_arithmetic import widened
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.layout import Layout, reshape_layout
@@ -176,9 +176,9 @@ def _cast(a: Arguments) -> int:
         return a.x()
     builder = a.scope.builder
     if after == torch.bool:
-        return composite_whole.not_zero(builder, a.x(), a.source)
-    x = composite_whole.truncated(builder, a.x(), a.source) if before.is_floating_point else a.x()
-    return composite_whole.held(builder, x, name_of(after), a.source)
+        return conversion.not_zero(builder, a.x(), a.source)
+    x = conversion.truncated(builder, a.x(), a.source) if before.is_floating_point else a.x()
+    return conversion.held(builder, x, name_of(after), a.source)
 
 
 @builds("dropout.default", "feature_dropout.default", "alpha_dropout.default", anywhere=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from certus.graph import composite_whole
+from certus.graph import conversion
 from certus.graph.affine import Linear, Sum
 from certus.graph.extremum import ArgMax
 from certus.graph.onnx.build_arithmetic import add, multiply
@@ -38,9 +38,9 @@ def cast(call: Call, x: Data, kind: str) -> Data:
     if kind in (x.kind, "f") or x.kind == "b":
         return Data(x.position, x.shape, kind)
     if kind == "b":
-        return Data(composite_whole.not_zero(call.writer, x.position), x.shape, kind)
-    whole = x.position if is_whole(x.kind) else composite_whole.truncated(call.writer, x.position)
-    return Data(composite_whole.held(call.writer, whole, kind), x.shape, kind)
+        return Data(conversion.not_zero(call.writer, x.position), x.shape, kind)
+    whole = x.position if is_whole(x.kind) else conversion.truncated(call.writer, x.position)
+    return Data(conversion.held(call.writer, whole, kind), x.shape, kind)
 
 
 @builds("Greater", "GreaterOrEqual", "Less", "LessOrEqual")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from certus.graph import composite_whole
+from certus.graph import conversion
 from certus.graph.onnx.table import Call, Result, Unsupported, Value
 from certus.graph.onnx.values import Data, is_whole
 
@@ -51,9 +51,7 @@ def typed(call: Call, build: Callable[[Call], Result]) -> Result:
 def _held(call: Call, value: Data, kind: str) -> Data:
     if call.node.op not in _SUMS:
         return replace(value, kind=kind)
-    return replace(
-        value, kind=kind, position=composite_whole.held(call.writer, value.position, kind)
-    )
+    return replace(value, kind=kind, position=conversion.held(call.writer, value.position, kind))
 
 
 def _kind(call: Call, value: Value) -> str:

@@ -1,4 +1,4 @@
-"""Conversions to whole numbers, spelled in operations of the graph."""
+"""Changes of type spelled out in operations that have bounds; both importers write them through here."""
 
 from certus.graph.activation import Relu
 from certus.graph.affine import Sum
