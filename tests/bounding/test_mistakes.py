@@ -177,9 +177,10 @@ def test_a_bound_that_is_nan_infinite_crossed_or_zero_certifies_nothing(claim):
     """One margin of two is bad; the other is well above zero."""
     graph, x = trace(make("relu"), torch.rand(2, 4).double()), torch.rand(3, 4).double()
     y = graph(x).argmax(1)
-    good = CrownCertifier(method=Claims(1.0, 2.0))(graph, x, y, Linf(0.1))
+    threat = Linf(5.0, clip=None)  # where CROWN itself, which settles close claims, proves nothing
+    good = CrownCertifier(method=Claims(1.0, 2.0))(graph, x, y, threat)
     assert bool(good.certified.all())
-    found = CrownCertifier(method=Claims(*claim))(graph, x, y, Linf(0.1))
+    found = CrownCertifier(method=Claims(*claim))(graph, x, y, threat)
     assert not bool(found.certified.any()) and bool((found.radius == 0).all())
 
 

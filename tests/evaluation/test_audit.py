@@ -213,7 +213,7 @@ def test_a_norm_that_the_noise_says_nothing_about() -> None:
     "rule", [AtRadius(n0=10, n=3000, radius=0.4), Precision(n0=10, n=3000, width=0.2)], ids=repr
 )
 def test_a_bound_from_an_earlier_look_is_proved_by_the_counts_of_that_look(rule: Rule) -> None:
-    own = sure(rows(Gaussian(0.5), rule, count=60))
+    own = sure(rows(Gaussian(0.5), rule, count=90))
     assert {audit(r) for r in own} == {audit(row(verdict="unknown"))}
     early = [r for r in own if evidence_of(r)["look"] < evidence_of(r)["n"]]
     late = [r for r in own if "look_counts" not in evidence_of(r)]

@@ -338,10 +338,9 @@ def test_what_reaches_the_batch_or_leaves_out_everything_is_refused():
     b = Builder((3, 4), torch.zeros(1))
     with pytest.raises(ArgumentError, match="reach the batch"):
         composite.softmax(b, 0, 0)
+    nowhere = torch.tensor([[True] * 4, [False] * 4] * 2)[:3]
     with pytest.raises(UnsupportedError, match="every position"):
-        composite.softmax(
-            b, composite.masked(b, 0, torch.tensor([[True] * 4, [False] * 4] * 2)[:3]), -1
-        )
+        composite.softmax(b, composite.masked(b, 0, nowhere), -1)
     with pytest.raises(ArgumentError, match="twice"):
         composite.reduce_max(b, 0, (1, -2))
     with pytest.raises(ArgumentError, match="broadcast"):

@@ -160,7 +160,7 @@ def test_draws_do_not_depend_on_the_order_of_inputs_and_rules_apply():
 
 def test_its_transcripts_are_checked():
     found = InputDependent(half_space, rule(), 2).certify(inputs(0.6), n0=20, n=300)
-    row = found.to_rows()[0] | {"index": 0, "norm": "l2", "size": None}
+    row = found.to_rows()[0] | {"index": 0, "norm": "l2", "size": None, "eps": None, "verdict": ""}
     row["evidence"] = json.dumps(found.evidence[0])
     assert audit(row).state == PROVED
     more = found.evidence[0]["noise"].replace("r=0.05", "r=0.06")

@@ -100,7 +100,7 @@ def test_samples_are_evaluated_in_batches():
     work = [rows for rows in model.calls if rows > 8]
     assert sum(work) == n * size
     assert max(model.calls) <= batch
-    assert len(model.calls) <= ceil(n * size / (batch - BLOCK)) + 3  # 3 calls check the module
+    assert len(model.calls) <= ceil(n * size / (batch - BLOCK)) + 5  # 5 calls check the module
 
 
 @pytest.mark.parametrize("batch", [7, 150])

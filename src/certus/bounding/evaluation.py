@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding.precision import precisions
-from certus.bounding.terms import constant, terms
+from certus.bounding.terms import terms
 from certus.core import Rules, UnsupportedError
 from certus.graph import Graph, gated, smooth
 from certus.graph.activation import Clamp, MaxPool, Relu, Within
@@ -150,7 +150,7 @@ def _sums(
     op: Affine, ranges: list[Interval], shapes: list[Shape], rate: float, engine: Engine
 ) -> Tensor:
     found = op.magnitude(*[size(interval) for interval in ranges])
-    offset = constant(op, shapes, found)  # terms of a BatchNorm's own offset may cancel
+    offset = op.offset_terms(shapes, found)  # terms of a BatchNorm's own offset may cancel
     if offset is not None:
         found = found + offset
     return rate * found + torch.finfo(engine.dtype).tiny * (1 + rate / engine.unit)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from certus.bounding.evaluation import Engine, engine_of
 from certus.bounding.gamma import gamma, less, more, smallest, total, unit
-from certus.bounding.terms import constant, terms
+from certus.bounding.terms import terms
 from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.activation import Clamp, LeakyRelu, MaxPool, Relu, Sigmoid, Tanh
@@ -61,7 +61,7 @@ def _affine(graph: Graph, node: Node, op: Affine, own: list[Interval]) -> Interv
     middle = op.forward(*[c for c, _ in balls])
     grown = [more(r + rate * (c.abs() + r + floor(dtype))) for c, r in balls]
     radius = more(op.magnitude(*grown), count)
-    fixed = constant(op, shapes, middle)
+    fixed = op.offset_terms(shapes, middle)
     if fixed is not None:
         radius = more(radius + rate * fixed)
     sizes = torch.stack([total(c.abs() + r) for c, r in balls]).sum(0)

@@ -17,7 +17,7 @@ from certus.bounding.charged import Charge, ChargedState, ChargedWalk
 from certus.bounding.gamma import gamma, more, size, smallest, total, unit
 from certus.bounding.outer_range import ranges
 from certus.bounding.outward import floor
-from certus.bounding.terms import constant, terms
+from certus.bounding.terms import terms
 from certus.bounding.windows import Windows
 from certus.core import UnsupportedError
 from certus.graph.graph import Graph, Node
@@ -43,7 +43,7 @@ def evaluation_error(graph: Graph, position: int, intervals: dict[int, Interval]
     if count == 0:
         return None
     sizes, weighed = _weighed(node, [intervals[i] for i in node.inputs], count)
-    fixed = constant(node.op, shapes, weighed)
+    fixed = node.op.offset_terms(shapes, weighed)
     weighed = weighed if fixed is None else weighed + fixed
     dtype = weighed.dtype
     error = more(gamma(count + 4, dtype) * weighed)
@@ -81,7 +81,7 @@ def _affine_charge(state: RigorousState, position: int, own: list[Interval]) -> 
     sizes, weighed = _weighed(node, own, found.forward)
     dtype, each = weighed.dtype, found.forward + _CARRIED + 4
     charge = gamma(each + found.backward, dtype) * weighed
-    fixed = constant(node.op, shapes, weighed)
+    fixed = node.op.offset_terms(shapes, weighed)
     if fixed is not None:
         charge = charge + gamma(each + node.numel, dtype) * fixed
     lost = 8 * smallest(dtype) * (1 + sizes)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import prod
 
 import torch
-from torch import Tensor
 
 from certus.core import Rules, UnsupportedError
 from certus.graph.affine import BatchNorm, Conv, ConvTranspose, Linear, MatMul, Scale, Shift, Sum
@@ -44,17 +43,6 @@ class Terms:
 # (op, shapes of the inputs, shape of the output) -> Terms; a rule states a bound on the roundings of
 # one element that holds for every order of its sums and for every usual way of writing the operation
 terms = Rules("rigorous arithmetic")
-
-
-def constant(op: Affine, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
-    """The absolute terms that make up b, [1, *out]: for a BatchNorm |mean scale| + |bias|, not |b|."""
-    if not isinstance(op, BatchNorm):
-        offset = op.offset(shapes, like)
-        return None if offset is None else offset.abs()
-    found = (op.mean * op.scale).abs()
-    if op.bias is not None:
-        found = found + op.bias.abs()
-    return found.view(1, -1, *[1] * (len(shapes[0]) - 1)).expand(1, *shapes[0])
 
 
 def _ratio(out: Shape, shapes: Sequence[Shape]) -> int:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from certus.bounding import rounding_guard
 from certus.certifiers.base import Answer, Certifier, Query, misclassified
 from certus.certifiers.reach import within
@@ -32,12 +34,15 @@ class LipschitzCertifier(Certifier):
         """Radii of the whole batch at once."""
         found = prepare(query.graph)
         radius, margin = found.radius(query.x, query.y)
+        # a constant network has no limit: then what the threat reaches is enough
+        extent = query.region.l2_extent(query.x).double()
+        radius = torch.where(radius.isinf(), 2 * extent + 1, radius)
         ranges = {}
         for i, value in enumerate(query.graph.values(query.x)):  # all that the radius lets x' reach
             reach = spread((found.constants[i] * radius).to(value), value)
             ranges[i] = value - reach, value + reach
         error = rounding_guard(query.graph.resolved(), ranges, query.x.dtype).amax(1).double()
         kept = (1 - 4 * error / margin.clamp(min=1e-300)).clamp(min=0)  # two logits, at x and at x'
-        radius = radius * kept  # inf * 0 is NaN, which proves nothing
+        radius = radius * kept
         wrong = misclassified(query)
         return [w or a for w, a in zip(wrong, within(query, radius.cpu()), strict=True)]

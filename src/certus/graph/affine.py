@@ -201,6 +201,13 @@ class BatchNorm(Affine):
         """rows times scale."""
         return (rows * _channel(self.scale, rows),)
 
+    def offset_terms(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """|mean scale| + |bias|, which may cancel in b."""
+        found = (self.mean * self.scale).abs()
+        if self.bias is not None:
+            found = found + self.bias.abs()
+        return found.view(1, -1, *[1] * (len(shapes[0]) - 1)).expand(1, *shapes[0])
+
 
 @dataclass(frozen=True, eq=False)
 class Scale(Affine):

@@ -186,14 +186,19 @@ def _disturbed(graph: Graph, x: Tensor, unit: float) -> Tensor:
         own = [values[i] for i in node.inputs]
         value = node.op.forward(*own)
         if not isinstance(node.op, Jumps | ArgMax | Fits):
-            sizes = (
-                node.op.magnitude(*[v.abs() for v in own]) if isinstance(node.op, Affine) else value
-            )
+            sizes = _terms(node.op, own) if isinstance(node.op, Affine) else value
             sizes = sizes.abs() + (1.0 if isinstance(node.op, _APPROXIMATED) else 0.0)
             noise = 2 * torch.rand(value.shape, generator=draws, dtype=value.dtype) - 1
             value = value + unit * sizes * noise.to(value.device)
         values.append(value)
     return values[graph.output]
+
+
+def _terms(op: Affine, own: list[Tensor]) -> Tensor:
+    """The absolute terms that an affine value is the sum of."""
+    found = op.magnitude(*[value.abs() for value in own])
+    offset = op.offset_terms([tuple(value.shape[1:]) for value in own], found)
+    return found if offset is None else found + offset
 
 
 def _decides(op: Op, value: Tensor, reach: float) -> bool:

@@ -65,6 +65,11 @@ class Affine(Op):
         """b as [1, *out], or None where it is zero."""
         return self.forward(*[like.new_zeros(1, *shape) for shape in shapes])
 
+    def offset_terms(self, shapes: Sequence[Shape], like: Tensor) -> Tensor | None:
+        """The absolute terms that b is computed from, [1, *out]: |b| where it is one number."""
+        offset = self.offset(shapes, like)
+        return None if offset is None else offset.abs()
+
 
 @dataclass(frozen=True, eq=False)
 class Selection(Affine):
