@@ -240,6 +240,26 @@ def test_equal_values_of_another_tensor_do_not_follow():
         graph.refuse_changed()
 
 
+def test_a_switch_to_another_layer_of_equal_values_is_noticed():
+    """The layer that now answers would part from the graph as soon as it is trained."""
+
+    class Switched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+            self.layers[1].load_state_dict(self.layers[0].state_dict())
+            self.which = 0
+
+        def forward(self, x):
+            return self.layers[self.which](x)
+
+    module = Switched().eval()
+    graph = trace(module, X)
+    module.which = 1
+    with pytest.raises(ModelError, match="which"):
+        graph.refuse_changed()
+
+
 def test_copies_know_nothing_and_parts_all():
     module = nn.Sequential(nn.Linear(3, 3), nn.ReLU()).eval()
     graph = trace(module, X)
