@@ -237,3 +237,36 @@ def check(graph, radius=0.3):
 def test_equals_onnxruntime_and_lies_in_bounds(name, opset):
     _, nodes, shape, constants = CASES[name]
     check(certus.load(model(nodes, shape, opset=opset, constants=constants)))
+
+
+@pytest.mark.parametrize(
+    ("size", "start", "end", "step"),
+    [(5, -1, -100, -2), (5, -1, -100, -1), (2, -1, -100, -2), (6, 4, 0, -2), (6, -2, 1, -3)],
+)
+def test_slices_backwards(size, start, end, step):
+    constants = {"s": i64(start), "e": i64(end), "a": i64(1), "t": i64(step)}
+    check(
+        certus.load(
+            model([node("Slice", ["x", "s", "e", "a", "t"])], (1, size), constants=constants)
+        )
+    )
+
+
+@pytest.mark.parametrize("op", ["Where", "Add"])
+def test_masks_of_minus_infinity(op):
+    """Scores far below zero keep their order; what is masked has no weight."""
+    keep = np.tril(np.ones((3, 3), bool))[None]
+    mask = (
+        [node("Where", ["k", "s", "i"], "m")] if op == "Where" else [node("Add", ["s", "n"], "m")]
+    )
+    constants = {
+        "c": np.float32(-3e10),
+        "k": keep,
+        "i": np.float32(-np.inf),
+        "n": np.where(keep, 0, -np.inf).astype(np.float32),
+        "f": np.float32(1e10),
+    }
+    nodes = [node("Mul", ["x", "f"], "l"), node("Add", ["l", "c"], "s"), *mask]
+    check(
+        certus.load(model([*nodes, node("Softmax", "m", axis=-1)], (1, 3, 3), constants=constants))
+    )

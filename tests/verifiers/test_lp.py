@@ -153,6 +153,33 @@ def test_a_solver_that_gives_nothing_leaves_crowns_bound(monkeypatch):
     assert torch.equal(found.lower, plain.lower) and torch.equal(found.upper, plain.upper)
 
 
+CONSTANTS = {
+    "smaller": lambda x: torch.minimum(torch.tanh(x), torch.tensor(0.2)),
+    "larger": lambda x: torch.maximum(x, torch.tensor([0.2, 0.3, 0.1])),
+    "limit": lambda x: x.clamp(max=torch.tensor([0.2, 0.3, 0.1])),
+    "choice": lambda x: torch.where(x > 0.2, torch.tensor(0.1), x),
+    "beside": lambda x: torch.cat([torch.relu(x[:, :2]), torch.ones_like(x[:, :1])], 1),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constants_in_the_program(name):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.last(CONSTANTS[name](x))
+
+    net, x = Net().eval(), torch.rand(1, 3)
+    region, graph = Linf(0.1, clip=None).region(x), trace(net, x)
+    found, plain = LP()(graph, region), Crown()(graph, region)
+    values = net(x + 0.2 * torch.rand(200, 3) - 0.1)
+    assert bool(((values >= found.lower - 1e-5) & (values <= found.upper + 1e-5)).all())
+    assert bool((found.lower >= plain.lower).all() and (found.upper <= plain.upper).all())
+
+
 def test_settings_are_checked():
     with pytest.raises(ArgumentError):
         LP(seconds=0.0)

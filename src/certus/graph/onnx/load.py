@@ -33,10 +33,11 @@ def load(
     inputs become one flat input [B, n1 + n2 + ...] in the order of the file. Batch is any number,
     also where the file fixes it.
 
-    `original` is the file itself, run by onnxruntime, and the graph is compared with it on random
-    inputs: relative to the largest output within 1e-4, or up to 1e-3 where the graph's own float32
-    rounding, measured against float64, is that large. Without onnxruntime nothing is compared, and
-    the repr of `original` says so.
+    `original` is the file itself, run by onnxruntime, and the graph is compared with it on ordinary,
+    whole, large and tiny inputs: relative to the spread of each output, and what goes beyond a few
+    roundings must be explained by a unit of every operation's terms (`graph.agreement`). Changes of
+    floating type are refused; whole numbers have no bounds beyond their type. Without onnxruntime
+    nothing is compared, and the repr of `original` says so.
 
     Raises FileError (missing, damaged, not ONNX, external data outside the file's folder), ModelError
     (NaN weights, several outputs, open sizes, a difference from onnxruntime), UnsupportedError (names
