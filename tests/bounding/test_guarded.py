@@ -95,7 +95,11 @@ def test_evaluations_that_err_by_their_local_error_lie_inside(name, method):
             assert bool(((value >= found.lower) & (value <= found.upper)).all())
 
 
-def test_deep_networks_are_certified():
+@pytest.mark.parametrize(
+    "threat", [certus.Linf(1e-4, clip=None), certus.L2(1e-4), certus.L1(1e-4, clip=None)], ids=repr
+)
+@pytest.mark.parametrize("method", ["crown", "lp"])
+def test_deep_networks_are_certified(threat, method):
     """Absolute weights multiply to far more than any margin here; errors weighed by rows do not."""
     torch.manual_seed(0)
     layers = [layer for _ in range(12) for layer in (nn.Linear(64, 64), nn.ReLU())]
@@ -107,8 +111,7 @@ def test_deep_networks_are_certified():
     with torch.no_grad():
         y = net(x).argmax(1)
     graph = certus.trace(net, x)
-    threat = certus.Linf(1e-4, clip=None)
     state = Crown().prepare(graph, threat.region(x))
     slack = certus.bounding.rounding_guard(graph, state.intervals, torch.float32)
-    found = certus.certify(graph, x, y, threat, "crown")
+    found = certus.certify(graph, x, y, threat, method)
     assert bool(found.certified.all()) and bool((slack.amin(1) > found.margin).any())
