@@ -15,8 +15,10 @@ from certus.graph.bilinear import Mul, Product
 from certus.graph.graph import Graph, Node
 from certus.graph.op import Affine, Input
 from certus.graph.piecewise import Step
+from certus.graph.powers import Power
 from certus.graph.softmax import LogSumExp, Softmax
 from certus.graph.structural import AvgPool, CumSum, Reduce
+from certus.graph.whole import FloorDivide
 
 TORCH, ONNX = Engine("torch", torch.float32), Engine("onnxruntime", torch.float32)
 
@@ -169,3 +171,19 @@ def test_a_jump_within_the_error_of_an_end_is_seen():
     range_ = (torch.tensor([[1e-6, 1e-3]]), torch.tensor([[1.0, 1.0]]))
     found = passed[Step](Step(), [torch.full((1, 2), 1e-5)], [range_])
     assert found[0, 0] == math.inf and found[0, 1] < 1e-5
+
+
+@pytest.mark.parametrize("exponent", [0.1, 40.3, 1000.7, -3.7, -0.1])
+def test_exponents_that_the_dtype_rounds_are_charged(exponent):
+    x = torch.linspace(0.05, 1.05, 4001).view(-1, 1)
+    op = Power(exponent)
+    exact = op.forward(x.double())
+    near = (exact < 1e30).flatten()
+    limit = allowed(op, [x])
+    assert bool(((op.forward(x) - exact).abs() <= limit)[near].all())
+
+
+def test_floor_division_says_nothing_where_whole_numbers_are_not_apart():
+    """float64 still tells them apart where float32 does not."""
+    op, x = FloorDivide(torch.tensor([0.1]).double()), torch.tensor([[1e3, 1e8]]).double()
+    assert allowed(op, [x]).tolist() == [[0.0, math.inf]]

@@ -26,9 +26,10 @@ from certus.graph.onnx.runtime import OnnxModel, Unchecked
 from certus.graph.op import Affine, Elementwise, Op, Shape
 from certus.graph.periodic import Tan, Wave
 from certus.graph.piecewise import Abs, Jumps
+from certus.graph.powers import Power
 from certus.graph.softmax import LogSumExp, MaskedSoftmax, Softmax
 from certus.graph.structural import Resize
-from certus.graph.whole import Fits
+from certus.graph.whole import Fits, FloorDivide
 from certus.relax import Interval, intervals
 from certus.relax.masked import without
 
@@ -203,6 +204,31 @@ def _function(
     relative, absolute = engine.function(op)
     value = size(op.image(*ranges[0]))
     return relative * value + (absolute + _UNDERFLOW * torch.finfo(engine.dtype).tiny)
+
+
+@evaluation.register(Power)
+def _power(
+    op: Power, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
+) -> Tensor:
+    """By the table; an exponent that the dtype cannot hold errs by |p| u |ln x| of the value, too."""
+    found = _function(op, ranges, shapes, out, engine)
+    if float(torch.tensor(op.exponent, dtype=engine.dtype)) == op.exponent:
+        return found
+    low, high = ranges[0]
+    ends = torch.maximum(high.log().clamp(min=0), -low.log() if op.exponent < 0 else 0 * low)
+    value = size(op.image(low, high))
+    return found + 2 * engine.unit * (
+        1 + abs(op.exponent) * ends * value
+    )  # x^p |ln x| < 1/p below 1
+
+
+@evaluation.register(FloorDivide)
+def _floor_divide(
+    op: FloorDivide, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
+) -> Tensor:
+    """None, as long as whole numbers of this size are apart in the engine's dtype."""
+    apart = size(op.image(*ranges[0])) * torch.finfo(engine.dtype).eps < 0.25
+    return torch.where(apart, 0.0, float("inf"))
 
 
 @evaluation.register(Wave, Tan)

@@ -6,6 +6,8 @@ import torch
 
 from certus.core import UnsupportedError
 
+_WAYS = {"highest": "ieee", "high": "tf32", "medium": "bf16"}
+
 
 def precisions(device: torch.device) -> set[str]:
     """How torch's settings allow products of float32 on a device: ieee (or none), tf32, bf16."""
@@ -14,13 +16,13 @@ def precisions(device: torch.device) -> set[str]:
     if device.type != "cpu":
         places += [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     found = {str(getattr(place, "fp32_precision", "none")) for place in places}
-    try:
-        chosen = torch.get_float32_matmul_precision()
-    except (
-        RuntimeError
-    ):  # settings of the older interface are not kept beside those of the newer one
-        return found
-    return found | {{"highest": "ieee", "high": "tf32", "medium": "bf16"}[chosen]}
+    try:  # the older interface cannot be read where settings of the newer one contradict it
+        found.add(_WAYS[torch.get_float32_matmul_precision()])
+        if device.type != "cpu" and (backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32):
+            found.add("tf32")
+    except RuntimeError:
+        pass
+    return found
 
 
 def refuse_autocast(device: torch.device) -> None:

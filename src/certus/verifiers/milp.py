@@ -19,6 +19,7 @@ from certus.bounding.guarded import Guarded, error_of
 from certus.core import UnsupportedError
 from certus.core.numerics import guard
 from certus.graph import Graph
+from certus.graph.activation import Clamp
 from certus.graph.op import Elementwise
 from certus.threats import Box, Region
 from certus.verifiers.affine_form import AffineForm, affine_form
@@ -142,8 +143,10 @@ class Milp:
             source = self.graph.nodes[position].inputs[0]
             lower, upper = self.state.intervals[source]
             width = float((upper - lower).max())
-            total += float(reach.sum()) * (1 + 2 * width)  # rows are scaled to their largest entry
-            elementwise = isinstance(self.graph.nodes[position].op, Elementwise)
+            op = self.graph.nodes[position].op
+            stages = 2 if isinstance(op, Clamp) else 1  # of rows, each scaled to its largest entry
+            total += stages * float(reach.sum()) * (1 + 2 * width)
+            elementwise = isinstance(op, Elementwise)
             factor = reach if elementwise else reach.sum().expand(inner.offset.numel())
             for node, matrix in inner.matrices.items():
                 part = factor @ matrix.abs()
