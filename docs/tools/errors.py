@@ -42,7 +42,12 @@ FUNCTIONS: tuple[Elementwise, ...] = (
         smooth.Celu(),
         smooth.Celu(0.7),
     ),
-    *(smooth.Softplus(), smooth.Softplus(2.0, 30.0), smooth.Softplus(threshold=float("inf"))),
+    *(
+        smooth.Softplus(),
+        smooth.Softplus(1.5, 30.0),
+        smooth.Softplus(0.3, 30.0),
+        smooth.Softplus(threshold=float("inf")),
+    ),
     *(smooth.LogSigmoid(), smooth.Softsign(), smooth.Erf(), smooth.Atan()),
     *(powers.Exp(), powers.Log(), powers.Sqrt(), powers.Reciprocal()),
     *(powers.Power(p) for p in _EXPONENTS),

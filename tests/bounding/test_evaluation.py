@@ -16,6 +16,7 @@ from certus.graph.graph import Graph, Node
 from certus.graph.op import Affine, Input
 from certus.graph.piecewise import Step
 from certus.graph.powers import Power
+from certus.graph.smooth import Softplus
 from certus.graph.softmax import LogSumExp, Softmax
 from certus.graph.structural import AvgPool, CumSum, Reduce
 from certus.graph.whole import FloorDivide
@@ -187,3 +188,10 @@ def test_floor_division_says_nothing_where_whole_numbers_are_not_apart():
     """float64 still tells them apart where float32 does not."""
     op, x = FloorDivide(torch.tensor([0.1]).double()), torch.tensor([[1e3, 1e8]]).double()
     assert allowed(op, [x]).tolist() == [[0.0, math.inf]]
+
+
+def test_a_switch_that_rounding_may_flip_is_charged():
+    """The smooth part and the line beyond differ by a third where the switch comes early."""
+    op = Softplus(threshold=1.0)
+    beside = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0)).view(1, 1)
+    assert float(allowed(op, [beside])) > 0.3 and float(allowed(op, [beside - 0.1])) < 1e-3

@@ -1,15 +1,13 @@
 """Bounds around every evaluation that an engine may make."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from tests.laws.networks import NETWORKS, Function, example, make
+from tests.laws.noisy import COARSE, noisy
 from torch import nn
 
 import certus
 from certus.bounding import IBP, AlphaCrown, Crown, crown_ibp
-from certus.bounding.evaluation import engine_of, local_error
 from certus.bounding.guarded import Guarded, doubled
 
 METHODS = {
@@ -18,31 +16,6 @@ METHODS = {
     "crown-ibp": crown_ibp(),
     "alpha-crown": AlphaCrown(iterations=3, inner=1),
 }
-
-
-class Coarse(Guarded):
-    """As if the engine were 2^13 times coarser than float32."""
-
-    def __init__(self, engine):
-        super().__init__(replace(engine, factors=2.0**-11))
-
-
-def noisy(graph, x, engine, generator):
-    """The network with every node moved by its local error, at random or all one way."""
-    values = [x]
-    for node in graph.nodes[1:]:
-        own = [values[i] for i in node.inputs]
-        exact = node.op.forward(*own)
-        error = local_error(graph, node, [(v, v) for v in own], engine)
-        if error is not None:
-            sign = torch.randint(0, 2, exact.shape, generator=generator).double() * 2 - 1
-            if torch.rand((), generator=generator) < 0.5:
-                sign = torch.ones_like(sign) * (
-                    1 if torch.rand((), generator=generator) < 0.5 else -1
-                )
-            exact = exact + 0.999 * sign * error
-        values.append(exact)
-    return values[graph.output]
 
 
 def gated():
@@ -77,7 +50,7 @@ def network(name):
 @pytest.mark.parametrize("name", ["attention", *sorted(NETWORKS)])
 def test_evaluations_that_err_by_their_local_error_lie_inside(name, method):
     graph, x = network(name)
-    how = Coarse(engine_of(graph, torch.float32))
+    how = Guarded(COARSE)
     region = certus.Linf(0.05, clip=None).region(x)
     large = doubled[type(region)](region)
     found = METHODS[method].under(how)(graph.cast(torch.float64), large)

@@ -85,15 +85,20 @@ def test_an_attack_in_a_ready_region_stays_inside_it():
     assert bool(found.success.any()) and bool(region.contains(found.inputs).all())
 
 
-@pytest.mark.parametrize("shift", [1e4, 3e5])
-def test_a_lipschitz_radius_is_reached_by_the_network_that_runs(shift):
-    """A shift there and back rounds x up to a whole unit, so that the margin is not the true one."""
+def there_and_back(shift):
+    """(x + shift) - shift beside zero, and the unit in the last place that x is rounded to."""
     net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2)).eval().requires_grad_(False)
     for parameter in net.parameters():
         parameter.zero_()
     net[0].weight.fill_(1.0), net[0].bias.fill_(shift)
     net[1].weight[0], net[1].bias[0] = 1.0, -shift
-    unit = torch.nextafter(torch.tensor(shift), torch.tensor(2 * shift)).item() - shift
+    return net, torch.nextafter(torch.tensor(shift), torch.tensor(2 * shift)).item() - shift
+
+
+@pytest.mark.parametrize("shift", [1e4, 3e5])
+def test_a_lipschitz_radius_is_reached_by_the_network_that_runs(shift):
+    """A shift there and back rounds x up to a whole unit, so that the margin is not the true one."""
+    net, unit = there_and_back(shift)
     x = torch.tensor([[0.6 * unit]])
     assert net(x)[0].tolist() == [unit, 0.0] and net(x - 0.7 * unit)[0].tolist() == [0.0, 0.0]
     found = certus.certify(net, x, torch.tensor([0]), certus.L2(0.8 * unit, clip=None), "lipschitz")
@@ -103,13 +108,7 @@ def test_a_lipschitz_radius_is_reached_by_the_network_that_runs(shift):
 @pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown", "milp", "auto"])
 def test_a_margin_that_the_network_itself_rounds_away_is_not_certified(method):
     """Exactly x - 0.5 unit is positive, but a shift there and back takes it for zero: a tie."""
-    shift = 1e4
-    net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2)).eval().requires_grad_(False)
-    for parameter in net.parameters():
-        parameter.zero_()
-    net[0].weight.fill_(1.0), net[0].bias.fill_(shift)
-    net[1].weight[0], net[1].bias[0] = 1.0, -shift
-    unit = torch.nextafter(torch.tensor(shift), torch.tensor(2 * shift)).item() - shift
+    net, unit = there_and_back(1e4)
     x = torch.tensor([[0.6 * unit]])
     assert net(x - 0.45 * unit)[0].tolist() == [0.0, 0.0]
     found = certus.certify(net, x, torch.tensor([0]), certus.Linf(0.5 * unit, clip=None), method)

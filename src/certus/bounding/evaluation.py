@@ -27,6 +27,7 @@ from certus.graph.op import Affine, Elementwise, Op, Shape
 from certus.graph.periodic import Tan, Wave
 from certus.graph.piecewise import Abs, Jumps
 from certus.graph.powers import Power
+from certus.graph.smooth import Softplus
 from certus.graph.softmax import LogSumExp, MaskedSoftmax, Softmax
 from certus.graph.structural import Resize
 from certus.graph.whole import Fits, FloorDivide
@@ -41,6 +42,7 @@ _EXTRA = 8
 # smallest normal numbers that a function may lose, as where an exponential overflows inside
 _UNDERFLOW = 256.0
 _LARGEST = 0.1  # of n u; beyond it nothing is known
+_ROUNDED = 0.5  # units that a result in the dtype is off by, also where what it was compared with was rounded
 _FAR = 1e5  # arguments of sines beyond it were not measured
 _FACTORS = {"tf32": 2.0**-11, "bf16": 2.0**-8}  # of the factors of a product, in reduced precision
 
@@ -76,8 +78,8 @@ class Engine:
     def function(self, op: Elementwise) -> tuple[float, float]:
         """(relative, absolute) error of a function, with the factor of safety."""
         relative, absolute = _row(self.name, str(self.dtype).removeprefix("torch."), key(op))
-        each = _SAFETY * 2 * self.unit
-        return each * relative, each * absolute * amplitude(op)
+        each, lost = _SAFETY * 2 * self.unit, _UNDERFLOW * torch.finfo(self.dtype).tiny
+        return each * relative, each * absolute * amplitude(op) + lost
 
 
 def engine_of(graph: Graph, dtype: torch.dtype) -> Engine:
@@ -120,7 +122,8 @@ def _row(engine: str, dtype: str, name: str) -> tuple[float, float]:
         raise UnsupportedError(
             f"{evaluation.name} has no measured error of {name}; run `make errors`"
         )
-    return max(row[0] for row in rows) + (kind != dtype), max(row[1] for row in rows)
+    relative = max(_ROUNDED, *(row[0] for row in rows))
+    return relative + (kind != dtype), max(row[1] for row in rows)
 
 
 def size(interval: Interval) -> Tensor:
@@ -203,7 +206,17 @@ def _function(
     """By the table."""
     relative, absolute = engine.function(op)
     value = size(op.image(*ranges[0]))
-    return relative * value + (absolute + _UNDERFLOW * torch.finfo(engine.dtype).tiny)
+    return relative * value + absolute
+
+
+@evaluation.register(Softplus)
+def _softplus(
+    op: Softplus, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
+) -> Tensor:
+    """By the table, and the jump where rounding of beta x may choose the side of the switch."""
+    found, near = _function(op, ranges, shapes, out, engine), 4 * engine.unit * size(ranges[0])
+    switch = op.switches(ranges[0][0] - near, ranges[0][1] + near)
+    return torch.where(switch, found + op.jump, found)
 
 
 @evaluation.register(Power)
