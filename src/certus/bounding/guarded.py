@@ -36,14 +36,13 @@ class GuardedState(ChargedState):
 
     def error(self, position: int) -> Tensor | None:
         """[B, *shape]: what the engine may lose at a node, and float64 here."""
-        return error_of(self.graph, position, self.intervals, self.engine)
+        return error_of(self.graph, self.graph.nodes[position], self.intervals, self.engine)
 
 
 def error_of(
-    graph: Graph, position: int, intervals: dict[int, Interval], engine: Engine
+    graph: Graph, node: Node, intervals: dict[int, Interval], engine: Engine
 ) -> Tensor | None:
     """The local error of a node with room for the bounds' own; a float64 model's own are as large."""
-    node = graph.nodes[position]
     found = local_error(graph, node, [intervals[i] for i in node.inputs], engine)
     if found is None:
         return None
@@ -69,8 +68,8 @@ class Guarded(Arithmetic):
     def step(self, graph: Graph, node: Node, intervals: dict[int, Interval]) -> Interval:
         """Wider by the node's error."""
         found = step(node, intervals)
-        error = local_error(graph, node, [intervals[i] for i in node.inputs], self.engine)
-        return found if error is None else _wider(found, error * (1 + _OWN))
+        error = error_of(graph, node, intervals, self.engine)
+        return found if error is None else _wider(found, error)
 
     def met(self, state: State, position: int, before: Interval, found: Interval) -> Interval:
         """The node's own error once more: a search may start at the input of an affine node."""

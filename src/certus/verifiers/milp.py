@@ -85,7 +85,8 @@ class Milp:
         """[1, *shape]: what the engine may lose at a node; None for nothing."""
         if self.engine is None:
             return None
-        return error_of(self.graph, position, self.state.intervals, self.engine)
+        node = self.graph.nodes[position]
+        return error_of(self.graph, node, self.state.intervals, self.engine)
 
     @staticmethod
     def _widened(state: State) -> State:
