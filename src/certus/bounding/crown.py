@@ -31,12 +31,14 @@ class Crown(BoundMethod):
     intermediate IBP(): CROWN-IBP, one backward pass in all. slopes: the table of relaxations.
     memory: bytes that the rows of one backward pass may take, None for half of what is free; what
     does not fit is done in pieces.
-    rigorous (True, or an `Arithmetic` of its own): bounds hold for the network in real arithmetic with its stored weights, and for every
+    rigorous: bounds hold for the network in real arithmetic with its stored weights, and for every
     float evaluation of the graph's operations in the dtype of the region, whatever the order of
     summation, device or batch. Each step is widened by Higham's gamma_n times absolute values, which
-    rows weigh at their node (`rigorous.py`). Assumed: IEEE rounding to nearest, at most 4 ulp of error
-    in exp, tanh, sigmoid and reciprocal roots, and sums of products (no Winograd or Fourier
-    convolution, no reduced precision). Operations without a rigorous rule raise UnsupportedError.
+    rows weigh at their node (`rigorous.py`). Assumed: IEEE rounding to nearest, errors of tanh and
+    sigmoid within eight times those measured in the engine that is the original (docs/rounding.md), of
+    reciprocal roots within 4 ulp, and sums of products (no Winograd or Fourier convolution, no reduced
+    precision). Operations without a rigorous rule raise UnsupportedError. An `Arithmetic` in place of
+    True is computed in instead.
     """
 
     intermediate: BoundMethod | None = None
