@@ -17,7 +17,7 @@ import torch
 from docs.tools.errors_truth import TRUTH
 from torch import Tensor
 
-from certus.bounding.evaluation import TABLE, amplitude, key
+from certus.bounding.engine import TABLE, amplitude, key
 from certus.graph import activation, gated, periodic, piecewise, powers, smooth
 from certus.graph.op import Elementwise
 

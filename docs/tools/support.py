@@ -14,6 +14,7 @@ from certus.bounding import FAST_LIN
 from certus.bounding.outward import wobble
 from certus.bounding.safe_lines import safe_lines
 from certus.bounding.terms import terms
+from certus.core import UnsupportedError
 from certus.graph.fusion import Constant, Patches
 from certus.graph.op import Affine, Elementwise, Input, Op
 from certus.lipschitz.constant import RULES
@@ -49,7 +50,7 @@ def cells(kind: type[Op], example: Example) -> tuple[str, ...]:
         *[_pushed(kind)] * 2,
         _relaxed(kind),
         _own_slopes(kind, example),
-        _rigorous(kind),
+        _rigorous(kind, example),
         "exact" if kind in encodings else "no",
         _lipschitz(kind, example),
     )
@@ -77,9 +78,14 @@ def _own_slopes(kind: type[Op], example: Example) -> str:
     return "own slopes" if isinstance(lines, Lines) and lines.floor is not None else found
 
 
-def _rigorous(kind: type[Op]) -> str:
+def _rigorous(kind: type[Op], example: Example) -> str:
     if issubclass(kind, Affine):
-        return "yes" if kind in terms else "no"
+        try:  # a rule may be there to refuse
+            graph = example.graph()
+            terms[kind](example.op, list(example.shapes), graph.nodes[-2].shape)
+        except UnsupportedError:
+            return "no"
+        return "yes"
     if kind in wobble:
         return "yes" if kind in safe_lines else "ibp alone"
     return "no"

@@ -8,17 +8,19 @@ from docs.tools.errors import FUNCTIONS, onnx_values, places, torch_values
 from torch import nn
 
 import certus
-from certus.bounding.evaluation import Engine, engine_of, key, local_error
+from certus.bounding.engine import Engine, engine_of, key
+from certus.bounding.evaluation import local_error
 from certus.bounding.rounding import passed
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Sum
 from certus.graph.bilinear import Mul, Product
+from certus.graph.extremum import Norm
 from certus.graph.graph import Graph, Node
 from certus.graph.op import Affine, Input
 from certus.graph.piecewise import Step
 from certus.graph.powers import Power
 from certus.graph.smooth import Softplus
 from certus.graph.softmax import LogSumExp, Softmax
-from certus.graph.structural import AvgPool, CumSum, Reduce
+from certus.graph.structural import AvgPool, CumSum, Reduce, Resize
 from certus.graph.whole import FloorDivide
 
 TORCH, ONNX = Engine("torch", torch.float32), Engine("onnxruntime", torch.float32)
@@ -195,3 +197,32 @@ def test_a_switch_that_rounding_may_flip_is_charged():
     op = Softplus(threshold=1.0)
     beside = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0)).view(1, 1)
     assert float(allowed(op, [beside])) > 0.3 and float(allowed(op, [beside - 0.1])) < 1e-3
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown", "zonotope"])
+def test_a_function_that_overflows_between_finite_ends_proves_nothing(method):
+    """torch's softplus takes exp of beta x up to its switch, however late that is."""
+
+    class Late(nn.Module):
+        def forward(self, x):
+            return torch.cat([0 * x + 200, nn.functional.softplus(x, 1.0, 100.0)], 1)
+
+    net, x = Late().eval(), torch.tensor([[75.0]])
+    assert net(torch.tensor([[95.0]]))[0, 1] == math.inf
+    found = certus.certify(net, x, torch.tensor([0]), certus.Linf(30.0, clip=None), method)
+    assert not bool(found.certified.any())
+
+
+def test_sums_of_terms_that_may_overflow_prove_nothing():
+    op, x = Linear(torch.tensor([[1.0, -1.0]])), torch.tensor([[3e38, 3e38], [3.0, 3.0]])
+    assert allowed(op, [x])[:, 0].isinf().tolist() == [True, False]
+    assert allowed(Mul(), [x, x])[0].isinf().all() and allowed(Norm(2.0, (1,)), [x])[0].isinf()
+
+
+@pytest.mark.parametrize("op", [Resize((13, 5), "bilinear"), Resize((9, 21), "bilinear", True)])
+def test_weights_of_an_interpolation_are_off_also_where_they_are_zero(op):
+    for hot in range(7):
+        x = torch.zeros(1, 1, 7, 7)
+        x[0, 0, hot, hot] = 1.0
+        exact = op.forward(x.double())
+        assert bool(((op.forward(x) - exact).abs() <= allowed(op, [x])).all())

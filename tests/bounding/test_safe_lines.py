@@ -8,7 +8,7 @@ import torch
 from tests.bounding.exact import exact_values, fractions, function
 from tests.bounding.single import ACTIVATIONS, DTYPES, F32, alone
 
-from certus.bounding.evaluation import Engine
+from certus.bounding.engine import Engine
 from certus.bounding.outer_range import ranges
 from certus.bounding.safe_lines import safe_lines
 from certus.graph.activation import MaxPool, Sigmoid, Tanh

@@ -238,6 +238,8 @@ CASES = {
         *resize([1, 1, 2, 2], mode="linear", coordinate_transformation_mode="asymmetric"),
     ),
     "resize cubic": ((13,), *resize([1, 1, 2, 2], mode="cubic")),
+    "resize cubic odd": ((13,), *resize([1, 1, 2.6, 1], mode="cubic")),
+    "resize linear odd": ((13,), *resize([1, 1, 1.8, 0.6], mode="linear")),
     "resize sizes": (
         (13,),
         [node("Resize", ["x", "", "", "n"], mode="linear")],

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from certus.bounding.evaluation import Engine, local_error
+from certus.bounding.engine import Engine
+from certus.bounding.evaluation import local_error
 from certus.graph import Graph
 
 COARSE = Engine(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from certus.bounding.evaluation import Engine
+from certus.bounding.engine import Engine
 from certus.bounding.terms import terms
 from certus.graph.activation import Clamp, Relu
 from certus.graph.affine import BatchNorm, Conv, ConvTranspose, Linear, MatMul

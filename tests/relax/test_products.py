@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from certus.bounding.evaluation import Engine, evaluation
+from certus.bounding.engine import Engine
+from certus.bounding.evaluation import evaluation
 from certus.bounding.rounding import passed
 from certus.core import ArgumentError
 from certus.graph.activation import MaxPool, Within

@@ -15,6 +15,7 @@ from torch import nn
 
 import certus
 from certus.bounding import IBP, Crown
+from certus.bounding.engine import Engine
 from certus.core import UnsupportedError
 from certus.graph import trace
 from certus.threats import L2, Linf
@@ -321,3 +322,17 @@ def test_minima_cover_every_evaluation():
         hidden[0].bias.zero_()
     found = certus.certify(hidden, x, torch.tensor([0]), Linf(0.3), "milp")
     assert not bool(found.certified[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_limits_that_the_dtype_rounds_move_the_minimum(dtype):
+    """hardtanh's limit .3 is .3008 in bfloat16: both stages of the clamp allow for that."""
+    net = nn.Sequential(nn.Linear(2, 2), nn.Hardtanh(-0.3, 0.3)).to(dtype).eval()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.eye(2)), net[0].bias.zero_()
+    x = torch.zeros(1, 2, dtype=dtype)
+    engine = Engine("torch", dtype)
+    milp = Milp(trace(net, x), Linf(1.0, clip=None).region(x), engine)
+    reached = float(net(torch.ones(1, 2, dtype=dtype))[0, 0].detach())
+    assert milp.minimise(torch.tensor([-1.0, 0.0]), 20.0).lower <= -reached
+    assert milp.minimise(torch.tensor([1.0, 0.0]), 20.0).lower <= -reached

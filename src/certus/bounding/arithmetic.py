@@ -8,7 +8,7 @@ from torch import Tensor
 
 from certus.bounding.backward import Query, Rows, Walk
 from certus.bounding.base import Interval, State
-from certus.bounding.evaluation import engine_of
+from certus.bounding.engine import engine_of
 from certus.bounding.gamma import less, more, plain_sums
 from certus.bounding.outward import outward
 from certus.bounding.rigorous import RigorousState, RigorousWalk, evaluation_error

@@ -1,28 +1,19 @@
-"""What one evaluation of an operation may be off by, in the engine that computes the original.
+"""What one evaluation of an operation may be off by, in the engine that computes the original."""
 
-Sums and products follow Higham 2002, section 3.1: whatever the order, n roundings are off by at most gamma_n
-of the sum of absolute terms. Nothing less is true: convolutions and average pooling of real engines add
-their terms one by one. Functions of one value are charged by a table that was measured (`make errors`).
-"""
-
-import tomllib
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
+from math import isfinite, log
 
 import torch
 from torch import Tensor
 
-from certus.bounding.precision import precisions
+from certus.bounding.engine import Engine
 from certus.bounding.terms import terms
-from certus.core import Rules, UnsupportedError
-from certus.graph import Graph, gated, smooth
+from certus.core import Rules
+from certus.graph import Graph
 from certus.graph.activation import Clamp, MaxPool, Relu, Within
+from certus.graph.affine import Interpolation
 from certus.graph.bilinear import Mul, Product
 from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
 from certus.graph.graph import Node
-from certus.graph.onnx.runtime import OnnxModel, Unchecked
 from certus.graph.op import Affine, Elementwise, Op, Shape
 from certus.graph.periodic import Tan, Wave
 from certus.graph.piecewise import Abs, Jumps
@@ -34,96 +25,10 @@ from certus.graph.whole import Fits, FloorDivide
 from certus.relax import Interval, intervals
 from certus.relax.masked import without
 
-TABLE = Path(__file__).with_name("errors.toml")
-# times the measured errors of functions: on other processors GELU was seen four times as far off
-_SAFETY = 8.0
-# roundings beside those of a sum: of weights that an engine joins, of factors, of the result
-_EXTRA = 8
-# smallest normal numbers that a function may lose, as where an exponential overflows inside
-_UNDERFLOW = 256.0
-_LARGEST = 0.1  # of n u; beyond it nothing is known
-_ROUNDED = 0.5  # units that a result in the dtype is off by, also where what it was compared with was rounded
 _FAR = 1e5  # arguments of sines beyond it were not measured
-_FACTORS = {"tf32": 2.0**-11, "bf16": 2.0**-8}  # of the factors of a product, in reduced precision
 
 # (op, ranges of the inputs, shapes of the inputs, shape of the output, engine) -> error [B, *out]
 evaluation = Rules("the rounding guard")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An evaluation's arithmetic: torch or onnxruntime, the dtype, and the error of products' factors.
-
-    factors: relative, 0 where products take their factors as they are.
-    """
-
-    name: str
-    dtype: torch.dtype
-    factors: float = 0.0
-
-    @property
-    def unit(self) -> float:
-        """u, the largest relative error of one rounding to nearest."""
-        return torch.finfo(self.dtype).eps / 2
-
-    def gamma(self, roundings: int) -> float:
-        """n u / (1 - n u), infinite where n u exceeds a tenth."""
-        size = roundings * self.unit
-        return size / (1 - size) if size <= _LARGEST else float("inf")
-
-    def sums(self, terms: int) -> float:
-        """Error of a sum of so many products, relative to its absolute terms."""
-        return self.gamma(terms + _EXTRA) + 2.5 * self.factors
-
-    def function(self, op: Elementwise) -> tuple[float, float]:
-        """(relative, absolute) error of a function, with the factor of safety."""
-        relative, absolute = _row(self.name, str(self.dtype).removeprefix("torch."), key(op))
-        each, lost = _SAFETY * 2 * self.unit, _UNDERFLOW * torch.finfo(self.dtype).tiny
-        return each * relative, each * absolute * amplitude(op) + lost
-
-
-def engine_of(graph: Graph, dtype: torch.dtype) -> Engine:
-    """The engine of a graph's original, with the settings for products that hold now."""
-    if isinstance(graph.original, OnnxModel | Unchecked):
-        return Engine("onnxruntime", dtype)
-    factors = max((_FACTORS.get(way, 0.0) for way in precisions(graph.device)), default=0.0)
-    return Engine("torch", dtype, factors if dtype == torch.float32 else 0.0)
-
-
-def key(op: Op) -> str:
-    """The operation's row in the table."""
-    return "GeluTanh" if isinstance(op, gated.Gelu) and op.tanh else op.name
-
-
-def amplitude(op: Op) -> float:
-    """What the absolute error of a function grows with."""
-    if isinstance(op, smooth.Elu):
-        return op.scale * max(op.alpha, 1.0)
-    if isinstance(op, smooth.Celu):
-        return max(op.alpha, 1.0)
-    return max(1.0, 1 / op.beta) if isinstance(op, smooth.Softplus) else 1.0
-
-
-@cache
-def _rows() -> dict[str, Any]:
-    return tomllib.loads(TABLE.read_text())
-
-
-@cache
-def _row(engine: str, dtype: str, name: str) -> tuple[float, float]:
-    """The measured row; onnxruntime's covers torch's too, in which its bounds are computed.
-
-    A type that was not measured rounds the values of float32.
-    """
-    known, engines = _rows(), ["torch", "onnxruntime"] if engine == "onnxruntime" else ["torch"]
-    kind = dtype if dtype in known["torch"] else "float32"
-    rows = [known[e][kind][name] for e in engines if name in known[e][kind]]
-    if not rows:
-        raise UnsupportedError(
-            f"{evaluation.name} has no measured error of {name}; run `make errors`"
-        )
-    relative = max(_ROUNDED, *(row[0] for row in rows))
-    return relative + (kind != dtype), max(row[1] for row in rows)
 
 
 def size(interval: Interval) -> Tensor:
@@ -157,17 +62,29 @@ def _sums(
     offset = op.offset_terms(shapes, found)  # terms of a BatchNorm's own offset may cancel
     if offset is not None:
         found = found + offset
-    return rate * found + torch.finfo(engine.dtype).tiny * (1 + rate / engine.unit)
+    lost = torch.finfo(engine.dtype).tiny * (1 + rate / engine.unit)
+    return within(found, engine) * rate + lost
 
 
-@evaluation.register(Resize)
-def _resize(
-    op: Resize, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
+def within(terms: Tensor, engine: Engine) -> Tensor:
+    """Absolute terms as they are, infinite where a sum of some of them may overflow."""
+    return torch.where(terms <= torch.finfo(engine.dtype).max / 8, terms, float("inf"))
+
+
+@evaluation.register(Resize, Interpolation)
+def _interpolation(
+    op: Resize | Interpolation,
+    ranges: list[Interval],
+    shapes: list[Shape],
+    out: Shape,
+    engine: Engine,
 ) -> Tensor | None:
-    """Copies; the weights of an interpolation are off by a few units of the largest coordinate."""
-    if "nearest" in op.mode:
+    """As a sum over all places at most, and weights that coordinates blur; copies where there are none."""
+    drift = op.drift(size(ranges[0]))
+    if drift is None:
         return None
-    return _sums(op, ranges, shapes, engine.sums(32 * max(*out, *shapes[0])), engine)
+    found = _sums(op, ranges, shapes, engine.sums(max(*out, *shapes[0])), engine)
+    return found + 32 * engine.unit * drift
 
 
 @evaluation.register(Relu, Abs, Jumps, Fits, MaxPool, Maximum, ReduceMax, ArgMax)
@@ -182,12 +99,17 @@ def _chosen(
 def _clamp(
     op: Clamp, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
 ) -> Tensor | None:
-    """Limits that the dtype cannot hold are rounded."""
-    limits = [limit for limit in (op.low, op.high) if abs(limit) != float("inf")]
-    held = torch.tensor(limits, dtype=engine.dtype).double().tolist()
-    if held == limits:
-        return None
-    return torch.full_like(ranges[0][0], 2 * engine.unit * max(abs(limit) for limit in limits))
+    """That of its limits."""
+    error = limit_error(op, engine.dtype)
+    return torch.full_like(ranges[0][0], error) if error else None
+
+
+def limit_error(op: Clamp, dtype: torch.dtype) -> float:
+    """How far limits may be rounded that the dtype cannot hold."""
+    limits = [limit for limit in (op.low, op.high) if isfinite(limit)]
+    if torch.tensor(limits, dtype=dtype).tolist() == limits:
+        return 0.0
+    return torch.finfo(dtype).eps * max(map(abs, limits)) + torch.finfo(dtype).tiny
 
 
 @evaluation.register(Within)
@@ -213,10 +135,19 @@ def _function(
 def _softplus(
     op: Softplus, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
 ) -> Tensor:
-    """By the table, and the jump where rounding of beta x may choose the side of the switch."""
-    found, near = _function(op, ranges, shapes, out, engine), 4 * engine.unit * size(ranges[0])
-    switch = op.switches(ranges[0][0] - near, ranges[0][1] + near)
-    return torch.where(switch, found + op.jump, found)
+    """By the table; the rounding of beta x, which exp carries on; the jump where it may choose the side.
+
+    Before a late switch exp overflows in between, though the values at both ends are finite.
+    """
+    low, high = ranges[0]
+    found, place = _function(op, ranges, shapes, out, engine), size(ranges[0])
+    if op.beta != 1:
+        found = found + 2 * engine.unit * op.beta * place * size(op.image(low, high))
+    near = 4 * engine.unit * place
+    found = torch.where(op.switches(low - near, high + near), found + op.jump, found)
+    start = log(torch.finfo(engine.dtype).max) - 1
+    late = (op.threshold > start) & (op.beta * high > start) & (op.beta * low <= op.threshold)
+    return torch.where(late & isfinite(op.threshold), float("inf"), found)
 
 
 @evaluation.register(Power)
@@ -258,9 +189,7 @@ def _mul(
     op: Mul, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
 ) -> Tensor:
     """One rounding, and those of an engine that joins the product with what comes before."""
-    return (
-        engine.gamma(_EXTRA) * op.forward(*map(size, ranges)) + 2 * torch.finfo(engine.dtype).tiny
-    )
+    return engine.sums(0) * op.forward(*map(size, ranges)) + 2 * torch.finfo(engine.dtype).tiny
 
 
 @evaluation.register(Product)
@@ -269,7 +198,7 @@ def _product(
 ) -> Tensor:
     """gamma_n |x| |y|."""
     count = shapes[0][-1]
-    found = engine.sums(count) * op.forward(*map(size, ranges))
+    found = engine.sums(count) * within(op.forward(*map(size, ranges)), engine)
     return found + count * torch.finfo(engine.dtype).tiny
 
 
@@ -324,5 +253,7 @@ def _norm(
         return None
     count = -(-torch.Size(shapes[0]).numel() // max(1, torch.Size(out).numel()))
     value = size(intervals[Norm](op, ranges[0]))
+    squares = within(value.square() if op.p == 2 else value, engine)
+    value = torch.where(squares.isinf(), float("inf"), value)
     lost = (count * torch.finfo(engine.dtype).tiny) ** 0.5
     return engine.sums(count) * value + lost

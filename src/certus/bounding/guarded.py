@@ -15,7 +15,8 @@ from certus.bounding.arithmetic import Arithmetic, step
 from certus.bounding.backward import Rows
 from certus.bounding.base import Interval, State
 from certus.bounding.charged import Charge, ChargedState, ChargedWalk
-from certus.bounding.evaluation import Engine, local_error
+from certus.bounding.engine import Engine
+from certus.bounding.evaluation import local_error
 from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.graph import Node

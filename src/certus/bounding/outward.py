@@ -1,11 +1,10 @@
 """Interval arithmetic whose intervals hold for real arithmetic and for every float evaluation."""
 
-from math import isfinite
-
 import torch
 from torch import Tensor
 
-from certus.bounding.evaluation import Engine, engine_of
+from certus.bounding.engine import Engine, engine_of
+from certus.bounding.evaluation import limit_error
 from certus.bounding.gamma import gamma, less, more, smallest, total, unit
 from certus.bounding.terms import terms
 from certus.core import Rules
@@ -90,12 +89,9 @@ def _leaky(op: LeakyRelu, value: Tensor, engine: Engine) -> Tensor:
 
 @wobble.register(Clamp)
 def _clamp(op: Clamp, value: Tensor, engine: Engine) -> Tensor | None:
-    """Limits that the dtype cannot hold are rounded."""
-    limits = [limit for limit in (op.low, op.high) if isfinite(limit)]
-    if torch.tensor(limits, dtype=value.dtype).tolist() == limits:
-        return None
-    largest = 2 * unit(value.dtype) * max(map(abs, limits)) + smallest(value.dtype)
-    return torch.full_like(value, largest)
+    """That of its limits."""
+    error = limit_error(op, value.dtype)
+    return torch.full_like(value, error) if error else None
 
 
 @wobble.register(Sigmoid, Tanh)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from certus.bounding.evaluation import engine_of, local_error, size
+from certus.bounding.engine import engine_of
+from certus.bounding.evaluation import local_error, size
 from certus.bounding.precision import refuse_autocast
 from certus.core import Rules
 from certus.graph import Graph

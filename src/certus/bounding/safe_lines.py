@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certus.bounding.evaluation import Engine
+from certus.bounding.engine import Engine
 from certus.bounding.gamma import gamma, less, more, smallest, unit
 from certus.bounding.outward import floor, wobble
 from certus.core import Rules, UnsupportedError

@@ -7,7 +7,17 @@ from math import prod
 import torch
 
 from certus.core import Rules, UnsupportedError
-from certus.graph.affine import BatchNorm, Conv, ConvTranspose, Linear, MatMul, Scale, Shift, Sum
+from certus.graph.affine import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Interpolation,
+    Linear,
+    MatMul,
+    Scale,
+    Shift,
+    Sum,
+)
 from certus.graph.op import Affine, Shape
 from certus.graph.structural import (
     AdaptiveAvgPool,
@@ -168,3 +178,9 @@ def _resize(op: Resize, shapes: list[Shape], out: Shape) -> Terms:
         raise UnsupportedError(f"{terms.name} has no rule for Resize with mode {op.mode!r}")
     sides = zip(shapes[0][1:], op.size, strict=True)
     return Terms(0, _copies(prod(-(-m // n) + 1 for n, m in sides)))
+
+
+@terms.register(Interpolation)
+def _interpolation(op: Affine, shapes: list[Shape], out: Shape) -> Terms:
+    """As for `Resize`."""
+    raise UnsupportedError(f"{terms.name} has no rule for {op.name}")

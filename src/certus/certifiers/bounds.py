@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding import BoundMethod, Crown, margin_rows, rounding_guard
-from certus.bounding.evaluation import engine_of
+from certus.bounding.engine import engine_of
 from certus.bounding.guarded import Guarded, doubled
 from certus.certifiers.base import Answer, Certifier, Query, decide
 from certus.certifiers.bound_methods import BOUNDS

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from certus.bounding import margin_rows
-from certus.bounding.evaluation import engine_of
+from certus.bounding.engine import engine_of
 from certus.bounding.precision import refuse_autocast
 from certus.certifiers.base import Answer, Certifier, Query, misclassified
 from certus.core import Reason, UnsupportedError, Verdict

@@ -44,6 +44,16 @@ class Linear(Affine):
 
 
 @dataclass(frozen=True, eq=False)
+class Interpolation(Linear):
+    """An interpolation along the last dimension, whose weights the engine computes from coordinates."""
+
+    def drift(self, sizes: Tensor) -> Tensor | None:
+        """Places, times the largest value and the largest weight."""
+        places = float(max(self.weight.shape)) * self.weight.abs().max()
+        return places * sizes.amax(-1, keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
 class Conv(Affine):
     """Convolution in 1, 2 or 3 dimensions with zero padding; weight [out, in / groups, *kernel]."""
 

@@ -22,7 +22,6 @@ from certus.graph.op import Affine, Op, Shape
 from certus.graph.piecewise import Jumps
 from certus.graph.smooth import Atan, Celu, Elu, Erf, LogSigmoid, Softplus
 from certus.graph.softmax import MaskedSoftmax, Softmax
-from certus.graph.structural import Resize
 from certus.graph.whole import Fits, FloorDivide
 
 _FEW = 80  # roundings, relative to the spread of an output
@@ -198,8 +197,9 @@ def _disturbed(graph: Graph, x: Tensor, unit: float) -> Tensor:
 def _terms(op: Affine, own: list[Tensor]) -> Tensor:
     """The absolute terms that an affine value is the sum of, and those of its weights."""
     found = op.magnitude(*[value.abs() for value in own])
-    if isinstance(op, Resize):  # its weights are differences of coordinates
-        found = found * max(*op.size, *own[0].shape[1:])
+    drift = op.drift(own[0].abs()) if own else None
+    if drift is not None:
+        found = found + drift
     offset = op.offset_terms([tuple(value.shape[1:]) for value in own], found)
     return found if offset is None else found + offset
 

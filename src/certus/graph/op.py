@@ -70,6 +70,14 @@ class Affine(Op):
         offset = self.offset(shapes, like)
         return None if offset is None else offset.abs()
 
+    def drift(self, sizes: Tensor) -> Tensor | None:
+        """How far an engine's own weights may carry a value, in eps, for |x| = sizes [B, *in].
+
+        None where weights are taken as they are. An interpolation computes them from coordinates, so
+        that they are off by units of the largest coordinate, also where they are zero.
+        """
+        return None
+
 
 @dataclass(frozen=True, eq=False)
 class Selection(Affine):

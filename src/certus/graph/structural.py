@@ -275,5 +275,12 @@ class Resize(Selection):
         resize: Callable[..., Tensor] = getattr(torch.ops.aten, name)
         return resize(inputs[0], self.size, *corners, *scales)
 
+    def drift(self, sizes: Tensor) -> Tensor | None:
+        """Places, times the largest value of a map; nearest neighbours are copied."""
+        if "nearest" in self.mode:
+            return None
+        space = tuple(range(-len(self.size), 0))
+        return float(max(*self.size, *sizes.shape[2:])) * sizes.amax(space, keepdim=True)
+
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}

@@ -201,13 +201,14 @@ def clamp(milp: Any, position: int) -> None:
     for i, (column, (low, high)) in enumerate(zip(columns, ends, strict=True)):
         row = _Row.of(program, form, i)
         row.error += spare
-        start = low
+        reach = low, high
         if low < op.low and high > op.high:
-            middle, start = program.add_column(op.low - spare, high + spare), op.low - spare
+            reach = op.low - spare, high + spare
+            middle = program.add_column(*reach)
             _limited(program, row, middle, (low, high), op.low, 1.0)
-            row = _Row(np.array([middle]), np.ones(1), 0.0, 0.0)
+            row = _Row(np.array([middle]), np.ones(1), 0.0, spare)
         sign, limit = (-1.0, op.high) if high > op.high else (1.0, op.low)
-        _limited(program, row, column, (start, high), limit, sign)
+        _limited(program, row, column, reach, limit, sign)
 
 
 def _limited(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from certus.bounding import Crown
 from certus.bounding.base import State
-from certus.bounding.evaluation import Engine
+from certus.bounding.engine import Engine
 from certus.bounding.guarded import Guarded, error_of
 from certus.core import UnsupportedError
 from certus.core.numerics import guard

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from certus.graph.affine import Linear
+from certus.graph.affine import Interpolation
 from certus.graph.onnx.build_linear import permuted
 from certus.graph.onnx.build_moves import picked, size_of
 from certus.graph.onnx.table import Call, Unsupported, affordable, axis_of, builds
@@ -169,5 +169,5 @@ def _along(call: Call, x: Data, axis: int, matrix: Any) -> Data:
     order = [i for i in range(x.rank) if i != axis] + [axis]
     moved = permuted(call, x, order)
     shape = (*moved.shape[:-1], len(matrix))
-    result = call.put(Linear(call.tensor(matrix)), call.at(moved), shape=shape)
+    result = call.put(Interpolation(call.tensor(matrix)), call.at(moved), shape=shape)
     return permuted(call, result, [order.index(i) for i in range(x.rank)])
