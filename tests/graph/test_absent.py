@@ -135,6 +135,14 @@ def test_rules_are_those_of_the_shorter_softmax():
     assert intervals[MaskedSoftmax](op, (unknown, high))[0].isnan().any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_nothing_goes_to_what_is_left_out_in_any_type(dtype):
+    low, keep = torch.tensor([[-1.0, 50.0, 0.5]], dtype=dtype), torch.tensor([[True, False, True]])
+    found = intervals[MaskedSoftmax](MaskedSoftmax(1, keep), (low, low + 1))
+    assert all(bool((end[:, 1] == 0).all() and (end >= 0).all()) for end in found)
+    assert all(end.dtype == dtype for end in found)
+
+
 def test_the_guard_does_not_count_what_is_left_out():
     large = torch.tensor([1.0, 1.0, 1e6])
     module = Function(lambda x: (x * large).masked_fill(PAD, -INF).softmax(-1)).eval()

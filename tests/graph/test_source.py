@@ -4,6 +4,7 @@ import copy
 import functools
 import pickle
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -258,6 +259,49 @@ def test_a_switch_to_another_layer_of_equal_values_is_noticed():
     module.which = 1
     with pytest.raises(ModelError, match="which"):
         graph.refuse_changed()
+
+
+def test_expressions_that_are_equal_by_chance_are_told_apart():
+    """A product with a factor that is zero now, and will be trained."""
+
+    class Low(nn.Module):
+        scale = 1.0
+
+        def __init__(self):
+            super().__init__()
+            self.weight, self.a = nn.Parameter(torch.ones(3, 3)), nn.Parameter(torch.ones(1, 3))
+            self.b = nn.Parameter(torch.zeros(3, 1))
+
+        def forward(self, x):
+            return nn.functional.linear(x, self.weight + self.scale * (self.b @ self.a))
+
+    module = Low().eval()
+    graph = trace(module, X)
+    module.scale = 2.0
+    with pytest.raises(ModelError, match="again"):
+        graph.refuse_changed()
+
+
+def test_a_copy_watches_its_own_module():
+    module = nn.Sequential(nn.Linear(3, 3), nn.ReLU()).eval()
+    graph = trace(module, X)
+    other = copy.deepcopy(graph)
+    other.original[1] = nn.Tanh()
+    graph.refuse_changed()
+    with pytest.raises(ModelError, match="again"):
+        other.refuse_changed()
+
+
+def test_outputs_that_are_not_finite_excuse_no_others():
+    module = nn.Linear(3, 3).eval()
+    graph = replace(trace(module, X), source=None)
+
+    def original(x):
+        return module(x) + torch.where(x[:, :1] > 0.205, torch.tensor([torch.inf, 0.0, 50.0]), 0.0)
+
+    graph = replace(graph, original=original)
+    with pytest.raises(ModelError, match="again"):
+        certify(graph, X, Y, Linf(0.01), method="ibp")
 
 
 def test_copies_know_nothing_and_parts_all():

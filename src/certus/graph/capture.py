@@ -34,7 +34,8 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Graph:
     module's dtype and on its device, any B >= 1 (values do not matter, they must be finite).
     The graph holds the module's own parameters, so it follows training and is differentiable. It is
     compared with the module on random inputs before it is returned. Any other change of the module is
-    noticed later, by `Graph.refuse_changed`, before something is certified.
+    noticed later, by `Graph.refuse_changed`, before something is certified; functions of torch that
+    were replaced in between (`torch.nn.functional.relu = ...`) only where the answers show it.
 
     A tuple of examples [B, *shape_i] is for a module with several inputs. Its graph has one flat
     input [B, n_1 + n_2 + ...], the inputs flattened and side by side, over which regions and boxes
@@ -47,13 +48,13 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Graph:
         return trace(*_flatten(module, tuple(example)))
     check_inputs(example)
     _check_module(module)
-    before = signature(module)
     exported = export(module, example, BUILDERS.__contains__)
+    before = signature(module)  # what the first call alone fills is not what every call changes
     graph = _Capture(module, exported).graph(example)
     _compare(module, graph, example)
     one = example[:1].detach().clone()
     return replace(
-        graph, source=Source(module, before, lambda: trace(module, one).nodes, graph.nodes)
+        graph, source=Source(module, before, lambda again: trace(again, one).nodes, graph.nodes)
     )
 
 
@@ -261,5 +262,6 @@ def _agree(graph: Graph, x: Tensor, expected: Any, ordinary: int) -> None:
         size = float("nan") if worst is None else worst
         raise ModelError(
             f"the captured graph differs from the model by {size:.2g} relative on random "
-            "inputs; the model may be random, or change its input in place"
+            "inputs; the model may be random, change its input in place, or add truth values or whole "
+            "numbers of a short type, which wrap"
         )

@@ -21,6 +21,21 @@ class Expression:
         """The present value; differentiable with respect to the parameters."""
         return _value(self.node, dict(self.known))
 
+    def written(self) -> str:
+        """The calls that it is made of, its tensors by their number."""
+        numbers = {node: f"%{i}" for i, node in enumerate(self.known)}
+
+        def look(node: torch.fx.Node) -> str:
+            if node not in numbers:
+                numbers[node] = f"%{len(numbers)}"
+                arguments = torch.fx.map_arg((node.args, node.kwargs), look)
+                lines.append(f"{numbers[node]} = {node.target}{arguments}")
+            return numbers[node]
+
+        lines: list[str] = []
+        look(self.node)
+        return "; ".join(lines)
+
 
 def _value(node: torch.fx.Node, done: dict[torch.fx.Node, Any]) -> Any:
     if node not in done:

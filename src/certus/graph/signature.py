@@ -1,7 +1,9 @@
 """All that a module's answer visibly rests on, in a form that can be compared later."""
 
+import array
 import enum
 import functools
+import sys
 import types
 import zlib
 from collections import deque
@@ -13,7 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-_MOST = 20_000  # entries; what lies beyond belongs to something larger than a network
+BEYOND = "more than is compared"
+_MOST = 20_000  # entries
+_LONG = 256  # containers of more plain values are compared as a whole
+_READ = 4096  # values of a tensor that a forward pass may have read as numbers
 _PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, enum.Enum, range)
 _LIBRARIES = {"torch", "numpy", "certus", "builtins", "logging", "threading", "onnxruntime"}
 # of every module: whether it trains is asked elsewhere, and gradients and files change no answer
@@ -42,7 +47,8 @@ def signature(module: nn.Module) -> dict[str, Any]:
     """From the names of a module's values to what is compared of them, for all that it reaches.
 
     Parameters count by identity: their values may change in place, which a graph follows. Every other
-    tensor counts by identity, storage and number of writes. Seen are attributes and sub-modules, hooks,
+    tensor counts by identity, storage and number of writes, a small one by its values too. Where there
+    is more than is compared, an entry BEYOND is equal to nothing. Seen are attributes and sub-modules, hooks,
     methods, and what functions read from closures, defaults and globals; values that are files, the
     environment or inside of compiled code are not.
     """
@@ -51,11 +57,15 @@ def signature(module: nn.Module) -> dict[str, Any]:
     left = deque([("", module), ("global hooks", _global_hooks())])
     while left and len(found) < _MOST:
         path, value = left.popleft()
+        while path in found:  # a key 1 beside a key "1", a closure's name beside a global one
+            path += "'"
         found[path] = _token(value)
         if isinstance(value, _PLAIN) or id(value) in seen:
             continue
         seen[id(value)] = value
         left.extend((f"{path}.{name}" if path else name, part) for name, part in _parts(value))
+    if left:
+        found[BEYOND] = object()
     return found
 
 
@@ -70,6 +80,8 @@ def _token(value: Any) -> Any:
     """What is compared of one value, its parts apart."""
     if isinstance(value, _PLAIN):
         return type(value), repr(value)  # so that NaN equals itself, and -0.0 not 0.0
+    if isinstance(value, bytearray | memoryview | array.array):
+        return type(value), zlib.crc32(memoryview(value))
     return Same(value)
 
 
@@ -79,7 +91,15 @@ def _token_of_tensor(value: Tensor) -> Any:
         return Same(value), value.shape, value.dtype
     writes = -1 if value.is_inference() else value._version
     place = value.data_ptr() if type(value) is Tensor and not value.is_sparse else 0
-    return Same(value), value.shape, value.dtype, writes, place
+    return Same(value), value.shape, value.dtype, writes, place, _content(value)
+
+
+def _content(value: Tensor) -> int:
+    """Of what may have been read as numbers, whose writes by `.data` or numpy do not count."""
+    plain = type(value) is Tensor and value.layout is torch.strided and value.device.type == "cpu"
+    if not plain or not 0 < value.numel() <= _READ:
+        return 0
+    return zlib.crc32(value.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
 @_token.register(np.ndarray)
@@ -114,8 +134,14 @@ def _token_of_function(value: types.FunctionType) -> Any:
 
 
 def _flat(value: Any) -> bool:
-    """Whether a list holds nothing but plain values, so that it may be compared as a whole."""
-    return isinstance(value, list | tuple) and all(isinstance(part, _PLAIN) for part in value)
+    """Whether a long container holds nothing but plain values, so that it is compared as a whole.
+
+    A short one is not: one of its values may be a counter, which calls change, and the others settings.
+    """
+    if not isinstance(value, list | tuple | dict) or len(value) <= _LONG:
+        return False
+    parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    return all(isinstance(part, _PLAIN) for part in parts)
 
 
 _Parts = Iterable[tuple[str, Any]]
@@ -127,8 +153,17 @@ def _parts(value: Any) -> _Parts:
     return _of_object(value)
 
 
-@_parts.register(Tensor)
 @_parts.register(np.ndarray)
+def _of_array(value: np.ndarray) -> _Parts:
+    return _numbered(value.ravel().tolist()) if value.dtype.hasobject else ()
+
+
+@_parts.register(types.BuiltinMethodType)
+def _of_builtin(value: Any) -> _Parts:
+    return (("self", value.__self__),) if isinstance(value.__self__, list | dict | tuple) else ()
+
+
+@_parts.register(Tensor)
 @_parts.register(set)
 @_parts.register(frozenset)
 def _nothing(value: Any) -> _Parts:
@@ -137,14 +172,22 @@ def _nothing(value: Any) -> _Parts:
 
 @_parts.register(dict)
 def _of_dict(value: dict[Any, Any]) -> _Parts:
-    return ((str(key), part) for key, part in value.items())
+    if not _flat(value):
+        yield from ((f"[{key!r}]", part) for key, part in value.items())
+    yield from getattr(value, "__dict__", {}).items()
 
 
 @_parts.register(list)
 @_parts.register(tuple)
 @_parts.register(deque)
 def _of_list(value: Any) -> _Parts:
-    return () if _flat(value) else ((str(i), part) for i, part in enumerate(value))
+    if not _flat(value):
+        yield from _numbered(value)
+    yield from getattr(value, "__dict__", {}).items()
+
+
+def _numbered(values: Iterable[Any]) -> _Parts:
+    return ((str(i), part) for i, part in enumerate(values))
 
 
 @_parts.register(types.MethodType)
@@ -165,10 +208,9 @@ def _of_property(value: property) -> _Parts:
 
 
 def _of_object(value: Any) -> Iterator[tuple[str, Any]]:
-    """Attributes and class of an object; of a library's own objects only modules are opened."""
-    if isinstance(value, types.ModuleType) or (
-        _foreign(type(value)) and not isinstance(value, nn.Module)
-    ):
+    """Attributes and class of an object; of a library's own only modules and distributions are opened."""
+    opened = isinstance(value, nn.Module | torch.distributions.Distribution)
+    if isinstance(value, types.ModuleType) or (_foreign(type(value)) and not opened):
         return
     yield "class", type(value)
     own = dict(getattr(value, "__dict__", {}))
@@ -211,12 +253,23 @@ def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield name, None
     names = _names(function.__code__)
     for name in names:
-        part = function.__globals__.get(name)
+        part = function.__globals__.get(name, sys.modules.get(name))  # imported outside, or inside
         if isinstance(part, types.ModuleType):
-            if part.__name__.partition(".")[0] not in _LIBRARIES:
-                yield from ((f"{name}.{n}", getattr(part, n)) for n in names if hasattr(part, n))
+            yield from _of_named(part, name, names)
         elif part is not None:
             yield name, part
+
+
+def _of_named(module: types.ModuleType, path: str, names: list[str]) -> Iterator[tuple[str, Any]]:
+    """What of a module, and of modules that it names, a code may read; nothing of a library's."""
+    if module.__name__.partition(".")[0] in _LIBRARIES:
+        return
+    for name in names:
+        part = vars(module).get(name)
+        if isinstance(part, types.ModuleType) and part is not module:
+            yield from _of_named(part, f"{path}.{name}", [n for n in names if n != name])
+        elif part is not None:
+            yield f"{path}.{name}", part
 
 
 def _names(code: types.CodeType) -> list[str]:

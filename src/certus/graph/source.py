@@ -1,5 +1,6 @@
 """Source: the module that a graph was captured from, and whether it is still what it was then."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from certus.core import CertusError, ModelError
 from certus.graph.expression import Expression
 from certus.graph.op import Op, Shape
-from certus.graph.signature import Same, signature
+from certus.graph.signature import BEYOND, Same, signature
 
 _ASK = "call certus.trace again"
 
@@ -33,27 +34,28 @@ class Node(Protocol):
 class Source:
     """What a capture rested on; it is compared with the module before anything is certified.
 
-    before is the module's `signature` at the start of the capture. What has changed at its end changes
-    by calls of the module alone, such as features that it keeps, and is left out of comparisons.
+    before is the module's `signature` after its first call. What has changed at the end of the capture
+    changes by calls of the module alone, such as features that it keeps, and is left out of
+    comparisons. again captures a module anew.
     """
 
     def __init__(
         self,
         module: nn.Module,
         before: dict[str, Any],
-        again: Callable[[], Sequence[Node]],
+        again: Callable[[nn.Module], Sequence[Node]],
         nodes: Sequence[Node],
     ) -> None:
         self.module: nn.Module | None = module
         self._again, self._nodes = again, nodes
         self._known = signature(module)
-        restless = _changed(before, self._known)
-        self._restless = {name for name in restless if not _owned(before.get(name))}
+        restless = {name for name in _changed(before, self._known) if not _owned(before.get(name))}
+        self._restless = restless - {BEYOND}
 
     def check(self) -> None:
         """ModelError where the module is not what was captured.
 
-        A replaced parameter or buffer is such a change. Where anything else differs, the module is
+        A replaced parameter is such a change. Where anything else differs, the module is
         captured anew, and both captures must be equal: a change that no answer rests on is none.
         """
         if self.module is None:
@@ -68,7 +70,7 @@ class Source:
             if _owned(self._known.get(name)) and not _same_thing(self._known[name], now.get(name)):
                 raise ModelError(f"the model has changed since it was traced ({name}); {_ASK}")
         try:
-            equal = _equal(self._nodes, self._again())
+            equal = _equal(self._nodes, self._again(self.module))
         except CertusError as error:
             raise ModelError(
                 f"the model has changed since it was traced ({changed[0]}); {_ASK} ({error})"
@@ -77,8 +79,21 @@ class Source:
             raise ModelError(f"the model has changed since it was traced ({changed[0]}); {_ASK}")
         self._known = now
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Source":
+        """Of the copied module."""
+        found = copy.copy(self)
+        found.module, found._nodes = copy.deepcopy((self.module, self._nodes), memo)
+        found._known = {} if found.module is None else signature(found.module)
+        return found
+
+    def __copy__(self) -> "Source":
+        """The same, to be changed."""
+        found = object.__new__(Source)
+        found.__dict__.update(self.__dict__)
+        return found
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy in another place is of another module, of which nothing is known."""
+        """In another process it is of another module, of which nothing is known."""
         return (_unknown, ())
 
 
@@ -96,7 +111,7 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _owned(token: Any) -> bool:
-    """Whether what is compared is a parameter of the module, or another tensor that it registered."""
+    """Whether what is compared is a parameter of the module."""
     return (
         isinstance(token, tuple)
         and isinstance(token[0], Same)
@@ -127,7 +142,8 @@ def _equal_value(a: Any, b: Any) -> bool:
     if isinstance(a, Expression) and isinstance(b, Expression):
         with torch.no_grad():
             alike = _equal_value(a.evaluate(), b.evaluate())
-        return alike and _equal_value(tuple(a.known.values()), tuple(b.known.values()))
+        same = _equal_value(tuple(a.known.values()), tuple(b.known.values()))
+        return alike and same and a.written() == b.written()  # now equal, and after training
     if isinstance(a, tuple | list) and isinstance(b, tuple | list):
         return len(a) == len(b) and all(map(_equal_value, a, b))
     if isinstance(a, Tensor) and isinstance(b, Tensor):
