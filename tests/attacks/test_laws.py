@@ -59,7 +59,9 @@ def test_results_hold_what_they_claim(case, attack, norm):
     assert torch.equal(result.success, result.margin <= 0)
     assert torch.equal(result.success, replayed <= 0)
     clean = margin(model(x).detach(), y)
-    assert bool((result.margin <= clean).all())
+    assert bool(
+        (result.margin <= clean + 1e-6).all()
+    )  # alone and in a batch an input rounds otherwise
     assert bool(result.success[0]) and torch.equal(result.inputs[0], x[0])
 
 

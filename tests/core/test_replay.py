@@ -167,3 +167,11 @@ def test_a_model_that_writes_into_its_input_is_given_copies():
     assert torch.equal(repeatable(lambda rows: rows.mul_(2), x), before * 2)
     margins(lambda rows: rows.mul_(2), x, y)
     assert torch.equal(x, before)
+
+
+def test_a_number_in_the_batch_is_not_nan_alone():
+    def answer(x):
+        return linear(x) if len(x) > 1 else linear(x) * torch.nan
+
+    with pytest.raises(ModelError, match="rest of the batch"):
+        repeatable(answer, torch.rand(4, 2))

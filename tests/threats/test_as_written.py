@@ -3,10 +3,12 @@
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
 from certus.attacks import fit
+from certus.core import ArgumentError
 from certus.core.random import per_input
 from certus.threats import L0, L1, L2, Box, Linf, Patch, Product
 from certus.threats.rounding import added, rounded
@@ -50,7 +52,7 @@ def in_ball(p, x, eps, clip):
 def in_sparse(count, x, clip):
     def member(b, point):
         moved = [v for v, c in zip(point, x[b], strict=True) if v != c]
-        return len(moved) <= count and all(clip[0] <= v <= clip[1] for v in moved)
+        return len(moved) <= count and all(clip[0] <= v <= clip[1] for v in point)
 
     return member
 
@@ -58,11 +60,12 @@ def in_sparse(count, x, clip):
 def in_patch(size, x, clip):
     def member(b, point):
         moved = [i for i in range(6) if point[i] != x[b][i]]
+        if not all(clip[0] <= v <= clip[1] for v in point):
+            return False
         if not moved:
             return True
         rows, columns = {i // 3 for i in moved}, {i % 3 for i in moved}
-        fits = all(max(line) - min(line) < size for line in (rows, columns))
-        return fits and all(clip[0] <= point[i] <= clip[1] for i in moved)
+        return all(max(line) - min(line) < size for line in (rows, columns))
 
     return member
 
@@ -226,3 +229,26 @@ def test_numbers_that_float64_does_not_hold_are_refused():
         Box(torch.full((1, 1), 2**53 + 1), torch.full((1, 1), 2**60))
     whole = Box(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.int64))
     assert whole.region(torch.rand(3, 2)).lower.dtype == torch.float32
+
+
+@pytest.mark.parametrize("threat", [L0(1, clip=(0.0, 0.1)), Patch(1, clip=(0.0, 0.1))], ids=repr)
+def test_a_value_beyond_the_clip_range_is_no_witness_also_where_it_stays(threat):
+    x = torch.full((1, 1, 2, 2), 0.1)  # a little more than a tenth
+    region = threat.region(x)
+    assert bool(region.allows(x)) and not bool(region.contains(x))
+    assert bool(threat.region(x * 0.9).contains(x * 0.9))
+
+
+@pytest.mark.parametrize("clip", [0.5, (), (0.0,), (0.0, 1.0, 2.0), "ab", {0: 1, 1: 2}, (1.0, 0.0)])
+def test_a_range_is_two_numbers(clip):
+    with pytest.raises(ArgumentError, match="clip must be"):
+        Linf(0.1, clip=clip)
+
+
+def test_a_range_may_come_as_an_array():
+    for clip in (torch.tensor([0.0, 1.0]), np.array([0.0, 1.0]), [0, 1]):
+        assert bool(
+            Linf(0.1, clip=clip).region(torch.full((1, 2), 0.5)).contains(torch.full((1, 2), 0.55))
+        )
+    with pytest.raises(ArgumentError, match="finite"):
+        Linf(Decimal("nan"))

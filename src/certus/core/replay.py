@@ -39,7 +39,7 @@ def repeatable(answer: Answer, rows: Tensor) -> Tensor:
     known = first[torch.isfinite(first)].abs()
     scale = known.max() if len(known) else known.new_zeros(())
     room = torch.finfo(first.dtype).eps ** 0.5 * (1 + scale)
-    if apart.shape != together.shape or bool(((apart - together).abs() > room).any()):
+    if apart.shape != together.shape or not bool(_close(apart, together, room).all()):
         raise ModelError(
             "the model's answer for an input depends on the rest of the batch (batch statistics, a "
             "softmax over dimension 0?); it must treat each row by itself"
@@ -47,10 +47,19 @@ def repeatable(answer: Answer, rows: Tensor) -> Tensor:
     return first
 
 
+def _close(first: Tensor, second: Tensor, room: Tensor) -> Tensor:
+    """Equal up to some room; a number is never close to NaN or to infinity."""
+    return ((first - second).abs() <= room) | _equal(first, second)
+
+
+def _equal(first: Tensor, second: Tensor) -> Tensor:
+    return (first == second) | (first.isnan() & second.isnan())
+
+
 def same(first: Tensor, second: Tensor) -> None:
     """ModelError unless two answers to the same rows are equal bit by bit; NaN equals NaN."""
     equal = first.shape == second.shape and first.dtype == second.dtype
-    if not equal or not bool(((first == second) | (first.isnan() & second.isnan())).all()):
+    if not equal or not bool(_equal(first, second).all()):
         raise ModelError(
             "the model is not deterministic: two calls on the same input differ; turn off dropout and "
             "other randomness inside it, and let it keep nothing from one call to the next"

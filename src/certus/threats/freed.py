@@ -90,11 +90,15 @@ class Freed(Region):
         return torch.where(where, point, self._x)
 
     def contains(self, x: Tensor) -> Tensor:
-        """What differs from x is an allowed set, every value that differs is inside clip."""
-        moved = x != self._x  # true for NaN
+        """What differs from x is an allowed set, every value inside clip."""
         wide = x.double()
-        legal = ~moved | ((wide >= self._clip[0]) & (wide <= self._clip[1]))
-        return self._allowed(moved) & legal.flatten(1).all(1)
+        legal = (wide >= self._clip[0]) & (wide <= self._clip[1])
+        return self._allowed(x != self._x) & legal.flatten(1).all(1)  # NaN differs
+
+    def allows(self, x: Tensor) -> Tensor:
+        """The same with the clip range rounded outward."""
+        legal = (x >= self._lower) & (x <= self._upper)
+        return self._allowed(x != self._x) & legal.flatten(1).all(1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """From x to the best limits in the set that gains most."""

@@ -47,14 +47,12 @@ class NormBall(ABC):
 
     def __init__(self, eps: float | Tensor, clip: Clip = (0.0, 1.0)) -> None:
         eps = _held(eps)
-        clip = clip and (_held(clip[0]), _held(clip[1]))
+        clip = None if clip is None else _range(clip)
         if torch.as_tensor(eps).is_complex():
             raise ArgumentError(f"eps must be a real number or tensor, got {eps}")
         value = _tensor(eps)
         if not bool((torch.isfinite(value) & (value >= 0)).all()):
             raise ArgumentError(f"eps must be finite and >= 0, got {eps}")
-        if clip is not None and not clip[0] < clip[1]:
-            raise ArgumentError(f"clip must be (low, high) with low < high, got {clip}")
         self.eps, self.clip = eps, clip
 
     @abstractmethod
@@ -190,10 +188,24 @@ def _tensor(eps: float | Tensor) -> Tensor:
     return torch.as_tensor(eps, dtype=None if isinstance(eps, Tensor) else torch.float64).double()
 
 
+def _range(clip: Any) -> tuple[float, float]:
+    """Two finite or infinite numbers, the smaller one first."""
+    try:
+        low, high = clip
+        ordered = not isinstance(clip, str | dict) and float(low) < float(high)
+    except (TypeError, ValueError):
+        ordered = False
+    if not ordered:
+        raise ArgumentError(f"clip must be (low, high) with low < high, or None, got {clip!r:.80}")
+    return _held(low), _held(high)
+
+
 def _held(number: Any) -> Any:
     """The number, where float64 holds it: a Decimal, a Fraction or a large int may lie between two."""
     if not isinstance(number, int | Decimal | Fraction):
         return number
+    if isinstance(number, Decimal) and number.is_nan():
+        return math.nan
     near = float(number) if -(2**1000) < number < 2**1000 else math.inf
     if near != number:
         raise ArgumentError(f"{number!r:.60} is no number in float64; give the float that you mean")
