@@ -25,6 +25,7 @@ from certus.evaluation import (
 from certus.evaluation.table import _text
 from certus.report import render, report_data
 from certus.smoothing.derandomized import Columns
+from certus.smoothing.noise import ElasticGaussian
 
 
 def told(**evidence: object) -> dict:
@@ -189,3 +190,9 @@ def test_samples_of_another_input_prove_nothing() -> None:
 def test_a_run_has_one_setting(changes: dict) -> None:
     with pytest.raises(CertusError, match=f"one {next(iter(changes))}"):
         report_data([claim(0), claim(1, radius=0.5, **changes)])
+
+
+def test_each_input_of_a_run_may_have_an_elastic_noise_of_its_own() -> None:
+    noises = [repr(ElasticGaussian(sigma, 0.01, 16)) for sigma in (0.5, 0.6)]
+    rows = [claim(i, radius=0.1, noise=noise) for i, noise in enumerate(noises)]
+    assert figures(rows, [0.05]).certified[0].value == 1.0

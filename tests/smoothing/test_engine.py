@@ -31,7 +31,7 @@ def inputs(size: int = 5) -> Tensor:
 
 @pytest.mark.parametrize("batch", [1, 50, 64, 100, 256, 400])
 def test_pieces_are_cut_without_gaps_and_at_blocks(batch):
-    parts = list(Piece(None, 10, 1000, tuple(range(70))).cut(batch))
+    parts = list(Piece(None, 10, 1000, tuple(range(70))).cut(batch, BLOCK))
     for b in (0, 69):
         own = [(p.start, p.stop) for p in parts if b in p.inputs]
         assert own[0][0] == 10

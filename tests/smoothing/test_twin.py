@@ -1,5 +1,6 @@
 """Threads: what may keep something is called by one thread, and a twin stands in only where it agrees."""
 
+import copy
 import threading
 from types import SimpleNamespace
 
@@ -170,7 +171,8 @@ def test_a_hook_on_all_modules_counts_as_one_on_each():
 def test_what_keeps_nothing_is_called_by_several(two):
     seen = set()
 
-    graph = certus.trace(layers(), X)
+    wrapped = Wrapped().eval()
+    graph = certus.trace(wrapped, X)
     original = type(graph).__call__
 
     def watched(self, z: Tensor) -> Tensor:
@@ -181,7 +183,7 @@ def test_what_keeps_nothing_is_called_by_several(two):
         patch.setattr(type(graph), "__call__", watched)
         found = Smoothed(graph, NOISE, 3).counts(X, 20_000)
         assert seen - {threading.get_ident()}
-        asked = Smoothed(Wrapped().eval(), NOISE, 3, graph=graph).counts(X, 20_000)
+        asked = Smoothed(wrapped, NOISE, 3, graph=graph).counts(X, 20_000)
     assert torch.equal(found, Smoothed(layers(), NOISE, 3).counts(X, 20_000))
     assert torch.equal(found, asked)
 
@@ -218,18 +220,25 @@ def test_capturing_calls_a_copy(monkeypatch):
 
 
 @pytest.mark.parametrize("noise", [NOISE, Columns(1, 0.5)])
-def test_a_graph_that_answers_otherwise_stands_for_nothing(noise):
-    """It was captured before its module changed, or of another one."""
+def test_a_graph_of_another_module_stands_for_nothing(noise):
     x = X.view(4, 1, 2, 4)
     net = nn.Sequential(nn.Flatten(), Wrapped()).eval()
-    graph = certus.trace(net, x)
     given = [None] * 4 if isinstance(noise, Columns) else streams()
-    assert twin_of(net, graph, noise, x, given, 1) is not None
-    for scale in (1 + 1e-2, -1):
-        net[1].forward = lambda z, scale=scale: net[1].inner(z) * scale
-        assert twin_of(net, graph, noise, x, given, 1) is None
-    net[1].forward = lambda z: net[1].inner(z)[:, :2]
-    assert twin_of(net, graph, noise, x, given, 1) is None
+    assert twin_of(net, certus.trace(net, x), noise, x, given, 1) is not None
+    for change in (lambda z: z * (1 + 1e-2), lambda z: -z, lambda z: z[:, :2]):
+        other = copy.deepcopy(net)
+        other[1].forward = lambda z, change=change: change(net[1].inner(z))
+        assert twin_of(net, certus.trace(other, x), noise, x, given, 1) is None
+
+
+def test_a_graph_whose_module_has_changed_since_is_refused():
+    net = nn.Sequential(nn.Flatten(), Wrapped()).eval()
+    graph = certus.trace(net, X)
+    net[1].forward = lambda z: net[1].inner(z) * (1 + 1e-2)
+    with pytest.raises(certus.ModelError, match="has changed"):
+        twin_of(net, graph, NOISE, X, streams(), 1)
+    with pytest.raises(certus.ArgumentError, match="the Graph of module"):
+        Smoothed(Wrapped().eval(), NOISE, 3, graph=graph)
 
 
 def test_small_answers_beside_a_large_constant_are_compared_by_their_spread():

@@ -117,6 +117,9 @@ REFUSED = {
     "own average": (lambda: Net(averaged, mean=nn.Buffer(torch.zeros(8))), "changes its 'mean'"),
     "own counter": (lambda: Net(counted), "something else in training mode"),
     "own branch": (lambda: Net(lambda n, h: h * (2 if n.training else 1)), "something else"),
+    "not a number": (
+        lambda: Net(lambda n, h: h + (h - h) / (0.0 if n.training else 1.0)), "not finite"
+    ),
     "noise": (lambda: Net(lambda n, h: F.dropout(h, 0.5, n.training)), "something else"),
     "random slopes": (lambda: chain(nn.Linear(6, 8), nn.RReLU(), nn.Linear(8, 3)), "RReLU '1'"),
     "dropout": (lambda: between(nn.Dropout(0.5)), "Dropout '1' would be off"),

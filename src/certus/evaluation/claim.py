@@ -51,7 +51,7 @@ def weakest(rows: Sequence[Row]) -> list[Row]:
 
 
 def settled(row: Row) -> Row:
-    """The row as it is understood, with a verdict only where it has a threat of its own.
+    """The row as it is understood: with the confidence of `confidence_of`, a verdict only about a threat.
 
     A row without eps under a norm is about no threat: its radius is the claim. Tables of earlier versions
     hold the verdict at eps 0 there; it is left out, and a radius that it did not verify is 0. Raises
@@ -64,7 +64,7 @@ def settled(row: Row) -> Row:
     why = next((text for text, wrong in _FAULTS if wrong(row)), "") or _unsupported(row)
     if why:
         raise ArgumentError(f"input {row['index']} of {row['model']} by {row['method']}: {why}")
-    return row
+    return row | {"confidence": confidence_of(row)}
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:

@@ -115,7 +115,7 @@ def _compare(row: Record, record: Record, proof: _Proof) -> None:
     """ValueError where a row claims more than its proof, _UnknownError where that cannot be told."""
     if math.isnan(row["radius"]) and not convertible(proof.norm, row["norm"]):
         raise _UnknownError(f"a radius in {proof.norm} is none in {row['norm']}")
-    if "id" in record and record["id"] != row["index"]:
+    if record["id"] != row["index"]:
         raise ValueError(f"its samples are those of input {str(record['id'])[:20]}")
     least, most = proof.towards(row["norm"])
     if row["prediction"] != record["class"]:

@@ -7,7 +7,7 @@ from certus.relax.interval import intervals
 from certus.relax.lines import Interval, relaxations
 from certus.relax.softmax import Shares, softmax, softmax_range
 
-_FAR = {torch.float32: 200.0, torch.float64: 1000.0}  # exp(-far) is zero
+_FAR, _FAR_DOUBLE = 200.0, 1000.0  # exp(-far) is zero: in float32 and shorter types, in float64
 
 
 @intervals.register(MaskedSoftmax)
@@ -30,6 +30,6 @@ def without(op: MaskedSoftmax, interval: Interval) -> Interval:
     """
     low, high = interval
     least = low.detach().masked_fill(~op.keep, float("inf")).amin(op.dim, keepdim=True)
-    far = least - (_FAR[low.dtype] + least.abs())
+    far = least - ((_FAR if low.dtype.itemsize <= 4 else _FAR_DOUBLE) + least.abs())
     far = torch.where(low.isnan() | high.isnan(), float("nan"), far)
     return torch.where(op.keep, low, far), torch.where(op.keep, high, far)

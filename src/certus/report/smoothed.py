@@ -158,8 +158,8 @@ def warnings(found: Checked, rows: Rows) -> list[str]:
 
 
 def _run(row: Row) -> tuple[str, ...]:
-    """Model and method, and for statistical claims the run: each has its own alpha."""
-    return str(row["model"]), str(row["method"]), str(row["run"]) if row["confidence"] < 1 else ""
+    """Model, method and run: each has its own noise, and its own alpha."""
+    return str(row["model"]), str(row["method"]), str(row["run"])
 
 
 def _entry(name: str, rows: Rows, radii: Sequence[float]) -> Entry:

@@ -9,15 +9,18 @@ from certus.core.random import digest, reseed
 from certus.smoothing.noise import Noise
 
 BLOCK = 64
-"""Samples that are drawn from one key: any range of a stream is made of whole blocks and parts of two."""
+"""Samples, at least, that are drawn from one key: a range is made of whole blocks and parts of two."""
 
-_SMALL, _TIMES = (
-    64,
-    4,
-)  # draws of so few numbers come in larger blocks: a key costs as much as 2,000 numbers
+_SMALL = 64  # draws of no more numbers come in larger blocks: a key costs as much as 2,000 numbers
+_TIMES = 4
 
 # Streams of noise that must stay apart.
 SELECT, ESTIMATE, PREDICT, ATTACK, SECOND_LAW = 1, 2, 3, 4, 6
+
+
+def block_of(numbers: int) -> int:
+    """How many draws of so many numbers a block holds."""
+    return BLOCK * (_TIMES if numbers <= _SMALL else 1)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Stream:
 
     def fill(self, out: Tensor, start: int, generator: torch.Generator) -> None:
         """Overwrite out [m, *shape of a draw] with the draws number start to start + m - 1."""
-        done, size = 0, BLOCK * (_TIMES if out.shape[1:].numel() <= _SMALL else 1)
+        done, size = 0, block_of(out.shape[1:].numel())
         while done < len(out):
             block, skip = divmod(start + done, size)
             take = min(size - skip, len(out) - done)

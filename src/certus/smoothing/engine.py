@@ -13,6 +13,7 @@ from torch import Tensor
 from certus.core import ModelError, validate
 from certus.core.memory import keep_freed
 from certus.smoothing.derandomized import Derandomized
+from certus.smoothing.draws import block_of
 from certus.smoothing.noise import Noise
 from certus.smoothing.piece import Piece
 from certus.smoothing.response import Response
@@ -68,16 +69,17 @@ class Evaluator:
         local = x.detach().to(device="cpu", dtype=wide)
         self.local = local if response is None else response.of_inputs(local)
         shape = tuple(x.shape[1:])
+        drawn = noise.draw_shape(shape) if isinstance(noise, Noise) else shape
+        self._block = block_of(torch.Size(drawn).numel())
         self.rows_shape = noise.rows_shape(shape) if response is None else response.shape
         probe = _laid((2, *self.rows_shape), wide).zero_().to(x)
         images = probe.stride() != torch.empty(probe.shape).stride()
         self.laid = images and _taken(self.answer, probe)
         self._desks: list[_Desk] = []
         self._threads = torch.get_num_threads()
-        self._pool = (
-            ThreadPoolExecutor(  # starts a thread when it gets work, none where it gets none
-                self._threads, initializer=torch.set_num_threads, initargs=(1,)
-            )
+        # it starts a thread when it gets work, none where it gets none
+        self._pool = ThreadPoolExecutor(
+            self._threads, initializer=torch.set_num_threads, initargs=(1,)
         )
 
     def __enter__(self) -> Self:
@@ -138,7 +140,7 @@ class Evaluator:
         """Pieces cut to `batch` samples of GROUP inputs, and put together to about `batch` rows."""
         load: list[Piece] = []
         rows = 0
-        for part in (part for piece in pieces for part in piece.cut(self.batch)):
+        for part in (part for piece in pieces for part in piece.cut(self.batch, self._block)):
             if load and rows + part.rows > self.batch:
                 yield load
                 load, rows = [], 0

@@ -71,11 +71,16 @@ class Smoothed:
         validate.count(self.num_classes, "num_classes", 2)
         validate.count(self.seed, "seed", 0)
         validate.count(self.batch, "batch")
-        if not isinstance(self.graph, Graph | None):
+        if self.graph is not None and not self._own_graph:
             raise ArgumentError(
                 f"graph must be the Graph of module or None, got {self.graph!r:.80}"
             )
         refuse_training(self.module)
+
+    @property
+    def _own_graph(self) -> bool:
+        """Whether the graph is the module, or was captured from this very module."""
+        return isinstance(self.graph, Graph) and self.module in (self.graph, self.graph.original)
 
     def predict(
         self, x: Tensor, n: int = 1000, alpha: float = 1e-3, ids: Sequence[int] | None = None

@@ -66,6 +66,7 @@ def twin_of(
     rows = _beginning(noise, x, streams)
     twin = _captured(module, rows[:1]) if twin is None else twin
     if isinstance(twin, Graph):
+        twin.refuse_changed()
         twin = twin.resolved()
     return twin if twin is not None and _agree(module, twin, rows) else None
 

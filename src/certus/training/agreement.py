@@ -160,9 +160,14 @@ class _Pair:
 
     def _judge(self, own: _Side, ours: _Side) -> None:
         pairs = {name: _filled(grad, ours.gradients[name]) for name, grad in own.gradients.items()}
-        every = [own.values, ours.values, *(t for pair in pairs.values() for t in pair)]
-        if not all(bool(torch.isfinite(t).all()) for t in every):
-            return  # outside of a function's domain; the loop says so where it matters
+        every = [(own.values, ours.values), *pairs.values()]
+        if not all(bool((torch.isfinite(a) == torch.isfinite(b)).all()) for a, b in every):
+            raise ModelError(
+                "the model or its gradients are not finite in training mode where those of the captured "
+                "graph are, or the other way round; train it with a loop of your own"
+            )
+        if not all(bool(torch.isfinite(a).all()) for a, _ in every):
+            return  # both outside of a function's domain; the loop says so where it matters
         of_values, of_gradients, zero = _TOLERANCE.get(self.dtype, _COARSE)
         if _apart(own.values, ours.values) > of_values * max(1e-3, _size(own.values)):
             name = differing_part(self.module, self.x, self.still, set(self.norms.layers.values()))
@@ -202,7 +207,10 @@ class _Step(nn.Module):
 
 @contextmanager
 def _aside(module: nn.Module) -> Iterator[None]:
-    """Attributes of all parts, tensors among them, and torch's random state are put back afterwards."""
+    """Attributes of all parts and torch's random state are put back afterwards.
+
+    Tensors among them get their values again; what lists and dicts hold stays as the passes leave it.
+    """
     attributes = [(part, dict(part.__dict__)) for part in module.modules()]
     plain = [t for _, held in attributes for t in held.values() if isinstance(t, Tensor)]
     values = [t.detach().clone() for t in plain]
