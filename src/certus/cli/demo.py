@@ -57,7 +57,7 @@ LINF, L2 = (0.02, 0.05, 0.1, 0.15), (0.25, 0.5, 0.75, 1.0)
 def demo_command(out: Path = Path("certus-demo"), seed: int = 0) -> None:
     """Train five networks on handwritten digits, certify them every way, attack them, draw a report.
 
-    Takes about three minutes on two cores; what is already done in `out` is not done again.
+    Takes two to four minutes on two cores; what is already done in `out` is not done again.
     Example: certus demo --out certus-demo
 
     Args:
