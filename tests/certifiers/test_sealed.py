@@ -27,6 +27,7 @@ from certus.core import (
     Reason,
     Verdict,
 )
+from certus.core.kinds import text
 from certus.graph import trace
 from certus.smoothing import Gaussian, Smoothed
 from certus.threats import L2, Linf
@@ -218,8 +219,11 @@ def test_smoothed_attack_never_beats_a_certificate():
     assert bool(proven.certified.any())
 
 
-def test_descriptions_hold_the_whole_configuration():
-    assert certifier("milp", timeout=3.0).describe() != certifier("milp").describe()
+BALL = text(L2(0.5).to_json())
+
+
+def test_claims_hold_the_whole_configuration():
+    assert certifier("milp", timeout=3.0).claim(BALL) != certifier("milp").claim(BALL)
     for option in ({"n": 5000}, {"n0": 7}, {"alpha": 0.01}, {"noise": Gaussian(0.5)}, {"seed": 2}):
-        assert certifier("smoothing", **option).describe() != certifier("smoothing").describe()
-    assert SmoothedAttack(n=7).describe() != SmoothedAttack().describe()
+        assert certifier("smoothing", **option).claim(BALL) != certifier("smoothing").claim(BALL)
+    assert SmoothedAttack(n=7).claim(BALL) != SmoothedAttack().claim(BALL)

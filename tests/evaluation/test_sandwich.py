@@ -3,13 +3,18 @@
 from pathlib import Path
 
 import pytest
+import torch
 from tests.evaluation.fakes import Exact, Shift, fallen, job, row
 
 from certus.core import ContradictionError
+from certus.core.claim import smoothed
+from certus.core.kinds import text
 from certus.evaluation import AttackRunner, Ledger, check, evaluate
 from certus.evaluation.sandwich import binomial_tail
+from certus.smoothing import AnisotropicGaussian, Gaussian
 from certus.threats import Linf
 
+ONES = torch.ones(4)
 WRONG = {"prediction": 0, "verdict": "falsified", "reason": "misclassified", "radius": 0.0}
 
 
@@ -31,9 +36,9 @@ def test_a_crossing_is_named(proof: dict, attack: dict) -> None:
     others = [row(i) for i in range(5)]
     with pytest.raises(ContradictionError) as caught:
         check([*others, attack, proof])
-    text = str(caught.value)
-    assert "model small, input 7 of tiny" in text and "\n" not in text
-    assert proof["method"] in text and attack["method"] in text
+    said = str(caught.value)
+    assert "model small, input 7 of tiny" in said and "\n" not in said
+    assert proof["method"] in said and attack["method"] in said
 
 
 def test_a_proof_for_the_wrong_class_is_a_contradiction() -> None:
@@ -59,31 +64,67 @@ def test_what_does_not_cross(proof: dict, attack: dict) -> None:
     check([proof, attack])
 
 
-def run(key: str, **changes: object) -> dict:
-    return {"run": key, "model_hash": "m", "data_hash": "d", "clip": "[0.0, 1.0]"} | changes
+def threat(*clip: object) -> str:
+    """The ball of the rows, cut to a clip."""
+    return text({"kind": "linf", "eps": 0.1, "clip": clip[0]})
+
+
+def narrow(sigma: float) -> str:
+    return smoothed(Gaussian(sigma))
 
 
 @pytest.mark.parametrize(
     ("changes", "crosses"),
     [
         ({}, True),
-        ({"clip": "[0.1, 0.9]"}, True),
-        ({"clip": "[-1.0, 1.0]"}, False),
-        ({"clip": "null"}, False),
-        ({"model_hash": "other"}, False),
-        ({"data_hash": "other"}, False),
-        ({"config": "attack pgd(noise=Gaussian(0.5))"}, False),
-        ({"config": "attack pgd(noise=Gaussian(0.25))"}, True),
+        ({"threat": threat([0.1, 0.9])}, True),
+        ({"threat": threat([-1.0, 1.0])}, False),
+        ({"threat": threat(None)}, False),
+        ({"subject": narrow(0.25)}, False),
+        ({"subject": text({"kind": "DoubleMasking"})}, False),
     ],
 )
-def test_runs_say_what_may_be_compared(changes: dict, crosses: bool) -> None:
-    rows = [row(1, run="a"), fallen(1, run="b")]
-    runs = [run("a", config="Smoothing(noise=Gaussian(0.25))"), run("b", **changes)]
+def test_rows_say_what_may_be_compared(changes: dict, crosses: bool) -> None:
+    rows = [row(1, threat=threat([0.0, 1.0])), fallen(1) | changes]
     if crosses:
         with pytest.raises(ContradictionError):
-            check(rows, runs)
+            check(rows)
     else:
-        check(rows, runs)
+        assert check(rows).compared == 0
+
+
+@pytest.mark.parametrize(
+    ("proof", "attack", "crosses"),
+    [
+        (narrow(0.25), narrow(0.25), True),
+        (narrow(0.25), narrow(0.5), False),
+        (narrow(0.25), smoothed(None), True),  # of an older table, which does not say the noise
+        (text({"kind": "DoubleMasking", "width": 2}), text({"kind": "DoubleMasking"}), False),
+        (smoothed(AnisotropicGaussian(ONES)), smoothed(AnisotropicGaussian(ONES)), True),
+        (smoothed(AnisotropicGaussian(ONES)), smoothed(AnisotropicGaussian(2 * ONES)), False),
+    ],
+)
+def test_functions_made_of_one_network_are_compared_where_they_are_one(
+    proof: str, attack: str, crosses: bool
+) -> None:
+    rows = [row(1) | {"subject": proof}, fallen(1) | {"subject": attack}]
+    if crosses:
+        with pytest.raises(ContradictionError):
+            check(rows)
+    else:
+        assert check(rows).compared == 0
+
+
+@pytest.mark.parametrize("changes", [{}, {"model_hash": "other"}, {"data_hash": "other"}])
+def test_runs_say_which_weights_and_data_rows_are_about(changes: dict) -> None:
+    rows = [row(1, run="a"), fallen(1, run="b")]
+    told = {"model_hash": "m", "data_hash": "d"}
+    runs = [{"run": "a"} | told, {"run": "b"} | told | changes]
+    if changes:
+        assert check(rows, runs).compared == 0
+    else:
+        with pytest.raises(ContradictionError):
+            check(rows, runs)
 
 
 def smooth(n: int, broken: int, confidence: float = 0.999) -> list:
@@ -153,6 +194,14 @@ def test_layers_of_methods_that_share_no_input_are_not_shown() -> None:
     survived = {"method": "pgd", "verdict": "unknown", "reason": "survived", "radius": 0.0}
     assert check([row(0), row(1, **survived)]).layers == ()
     assert [layer.n for layer in check([row(0), row(0, **survived)]).layers] == [1]
+
+
+def test_layers_are_about_the_network() -> None:
+    made = {"subject": text({"kind": "DoubleMasking"})}
+    survived = row(1, method="pgd", verdict="unknown", reason="survived", radius=0.0)
+    rows = [row(0), row(1, verdict="unknown", reason="loose", radius=0.0), row(1) | made]
+    (layer,) = check([*rows, survived, survived | {"index": 0}]).layers
+    assert (layer.certified, layer.n) == (1, 2)
 
 
 @pytest.mark.parametrize("lie", [False, True])

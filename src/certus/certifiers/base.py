@@ -18,9 +18,12 @@ from certus.core import (
     Reason,
     Verdict,
 )
+from certus.core.claim import CERTIFICATE, NETWORK, Claim
+from certus.core.kinds import text
 from certus.core.numerics import guard, sound
 from certus.core.progress import silent
 from certus.core.replay import margins, refuse_training
+from certus.core.results import statistical
 from certus.core.validate import inputs as check_inputs
 from certus.core.validate import labels as check_labels
 from certus.core.validate import logits as check_logits
@@ -88,6 +91,7 @@ class Certifier(ABC):
     """
 
     name: ClassVar[str]
+    kind: ClassVar[str] = CERTIFICATE
     gives_radius: ClassVar[bool]
     needs: ClassVar[str]
     block: int = 64
@@ -97,18 +101,35 @@ class Certifier(ABC):
         """One answer for each input; called under torch.no_grad."""
 
     @property
+    def chance(self) -> float:
+        """The chance that a single answer is wrong: 0 for proofs, alpha for statistical claims."""
+        return 0.0
+
+    @property
     def confidence(self) -> float:
         """1 for a proof, 1 - alpha for a statistical claim."""
-        return 1.0
+        return statistical(self.chance) if self.chance else 1.0
 
     @property
     def norm(self) -> str | None:
         """The norm in which it finds radii; None where it decides one threat at a time."""
         return None
 
-    def describe(self) -> str:
-        """The whole configuration as text."""
-        return repr(self)
+    @property
+    def subject(self) -> str:
+        """The function that it speaks of, as in `certus.core.claim`."""
+        return NETWORK
+
+    def claim(self, threat: str) -> Claim:
+        """What its answers about a threat (JSON text) claim; ArgumentError where it cannot be told."""
+        return Claim(
+            kind=self.kind,
+            subject=self.subject,
+            threat=threat,
+            alpha=self.chance,
+            method=self.name,
+            settings=text(self),
+        )
 
     @final
     def __call__(

@@ -11,6 +11,7 @@ from certus.bounding.engine import engine_of
 from certus.bounding.precision import refuse_autocast
 from certus.certifiers.base import Answer, Certifier, Query, misclassified
 from certus.core import Reason, UnsupportedError, Verdict
+from certus.core.claim import EXACT
 from certus.core.numerics import guard
 from certus.core.replay import margins
 from certus.core.validate import positive
@@ -27,6 +28,7 @@ class MilpCertifier(Certifier):
     """
 
     name: ClassVar[str] = "milp"
+    kind: ClassVar[str] = EXACT
     gives_radius: ClassVar[bool] = False
     needs: ClassVar[str] = "small ReLU graph, linf or box"
     block: int = 1

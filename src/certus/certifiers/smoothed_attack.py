@@ -10,6 +10,8 @@ from torch import Tensor
 
 from certus.attacks import PGD
 from certus.core import Certificates, Progress, Reason, Verdict
+from certus.core.claim import ATTACK, Claim, smoothed
+from certus.core.kinds import text
 from certus.core.progress import silent
 from certus.core.results import statistical
 from certus.core.validate import count, probability
@@ -43,9 +45,16 @@ class SmoothedAttack:
         count(self.samples, "samples")
         count(self.n, "n")
 
-    def describe(self) -> str:
-        """`attack ` and the configuration."""
-        return f"attack {self!r}"
+    def claim(self, threat: str) -> Claim:
+        """That of an attack on the smoothed classifier."""
+        return Claim(
+            kind=ATTACK,
+            subject=smoothed(self.noise),
+            threat=threat,
+            alpha=self.alpha,
+            method=self.name,
+            settings=text(self),
+        )
 
     def __call__(
         self,

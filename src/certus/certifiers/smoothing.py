@@ -11,7 +11,7 @@ from torch import Tensor
 from certus.certifiers.base import Answer, Certifier, Query
 from certus.certifiers.reach import within
 from certus.core import ArgumentError, Reason, Verdict
-from certus.core.results import statistical
+from certus.core.claim import smoothed
 from certus.core.validate import count, probability
 from certus.smoothing import Derandomized, Gaussian, Noise, Rule, Smoothed
 from certus.smoothing.rules import Fixed, Path
@@ -59,14 +59,19 @@ class SmoothingCertifier(Certifier):
             )
 
     @property
-    def confidence(self) -> float:
-        """1 - alpha; 1 where nothing is left to chance."""
-        return 1.0 if isinstance(self.noise, Derandomized) else statistical(self.alpha)
+    def chance(self) -> float:
+        """alpha; 0 where nothing is left to chance."""
+        return 0.0 if isinstance(self.noise, Derandomized) else self.alpha
 
     @property
     def norm(self) -> str:
         """That of the noise."""
         return self.noise.norm
+
+    @property
+    def subject(self) -> str:
+        """The smoothed classifier."""
+        return smoothed(self.noise)
 
     def most(self, shape: tuple[int, ...], classes: int) -> float:
         """No input of this shape gets a larger radius (in `norm`): that of copies which all agree.

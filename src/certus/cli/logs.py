@@ -14,7 +14,7 @@ from certus.core import ArgumentError, FileError
 from certus.core.validate import probability
 from certus.evaluation import Ledger, LogSettings, at_alpha, certificates, export, read
 from certus.evaluation.metrics import group
-from certus.evaluation.spelling import noise_of
+from certus.evaluation.spelling import in_words, noise_of
 from certus.evaluation.transcript import evidence_of
 from certus.smoothing import Gaussian
 
@@ -127,7 +127,11 @@ def _names(parts: Sequence[Records], known: dict[str, dict[str, Any]]) -> list[s
 def _origin(row: dict[str, Any], run: dict[str, Any]) -> str:
     """Where a run is from, as far as it is known: settings, weights, code and time."""
     record, versions = evidence_of(row), json.loads(run.get("versions") or "{}")
-    facts = {"run": row["run"], "rule": record.get("rule"), "alpha": record.get("alpha")}
+    facts = {
+        "run": row["run"],
+        "rule": in_words(record.get("rule", "")),
+        "alpha": record.get("alpha"),
+    }
     facts |= {"weights": run.get("model_hash", "")[:12], "started": run.get("started")}
     facts |= {name: versions.get(name) for name in ("certus", "code")}
     return ", ".join(f"{name} {value}" for name, value in facts.items() if value)

@@ -17,6 +17,8 @@ from certus.core import (
     Verdict,
     validate,
 )
+from certus.core.claim import ATTACK, Claim
+from certus.core.kinds import text, to_json
 from certus.core.progress import silent
 
 
@@ -53,11 +55,7 @@ class AttackRunner:
         validate.count(self.block, "block")
         if not 0 < self.confidence <= 1:
             raise ArgumentError(f"confidence must lie in (0, 1], got {self.confidence}")
-        if " at 0x" in repr(self.attack):
-            raise ArgumentError(
-                f"the attack {type(self.attack).__name__} needs a repr that states its settings "
-                "(make it a frozen dataclass): rows are keyed by it"
-            )
+        to_json(self.attack)  # rows are keyed by its settings
 
     @property
     def name(self) -> str:
@@ -101,8 +99,6 @@ class AttackRunner:
             witness=[found.inputs[b] if success[b] else None for b in range(len(x))],
         )
 
-    def describe(self) -> str:
-        """`attack ` and the configuration."""
-        return (
-            f"attack {self.name}(block={self.block}, confidence={self.confidence}, {self.attack!r})"
-        )
+    def claim(self, threat: str) -> Claim:
+        """That of an attack on the network."""
+        return Claim(kind=ATTACK, threat=threat, method=self.name, settings=text(self))

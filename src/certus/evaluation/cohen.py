@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from certus.core import ArgumentError, FileError
+from certus.core.claim import CERTIFICATE
+from certus.core.claim import smoothed as smoothed_by
+from certus.core.kinds import KIND, text, to_json
 from certus.core.results import statistical
 from certus.core.validate import count, positive, probability
 from certus.evaluation.alpha import fitting, sampled
 from certus.evaluation.claim import alpha_of, settled
-from certus.evaluation.ledger import COLUMNS
+from certus.evaluation.columns import COLUMNS
 from certus.evaluation.metrics import correct, smoothed
 from certus.evaluation.spelling import noise_of
 from certus.evaluation.transcript import evidence_of
@@ -99,10 +102,11 @@ def read_log(path: Path, settings: LogSettings) -> list[Row]:
     else:
         model, data = path.stem, "log"
     common = {"run": path.stem, "model": model, "data": data, "margin": math.nan, "norm": "l2"}
-    common |= {"eps": None}
+    common |= {"eps": None, "kind": CERTIFICATE, "threat": text({KIND: "l2", "eps": None})}
     rows = []
     for line, (own, record) in zip(found, records, strict=True):
         claim = {"method": f"smoothing sigma={own:g}", "confidence": statistical(record["alpha"])}
+        claim |= {"subject": smoothed_by(Gaussian(own))}
         told = record | {"log": path.stem}
         rows.append(sampled(common | line | claim, told, line["prediction"], line["radius"]))
     return [settled({name: row[name] for name in COLUMNS}) for row in rows]
@@ -167,7 +171,7 @@ def _assumed(
             f"its radii fit no usual alpha with sigma {sigma:g} and n = {settings.n}"
             f"{_guess(radii, noise)}; state n (--n), or alpha too (--log-alpha)"
         )
-    record = {"noise": repr(noise), "rule": repr(rule), "n0": settings.n0, "n": settings.n}
+    record = {"noise": to_json(noise), "rule": to_json(rule), "n0": settings.n0, "n": settings.n}
     record |= {"shared": False, "alpha": alpha, "fits": fits}
     return [(sigma, record)] * len(found)
 

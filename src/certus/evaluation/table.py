@@ -12,11 +12,13 @@ from certus.core import ArgumentError, FileError
 from certus.core.errors import require
 from certus.evaluation.claim import distinct, settled
 from certus.evaluation.cohen import LogSettings, read_log, write_log
-from certus.evaluation.ledger import COLUMNS, VERDICTS, Ledger
+from certus.evaluation.columns import COLUMNS
+from certus.evaluation.ledger import VERDICTS, Ledger
+from certus.evaluation.legacy import CLAIMED, completed
 
 Row = dict[str, Any]
 
-_LATER = {"evidence": ""}  # columns that older tables lack, with what stands for them
+_LATER = ("evidence", *CLAIMED)  # columns that older tables lack
 
 
 def export(rows: Sequence[Row], path: str | Path) -> Path:
@@ -106,16 +108,17 @@ def _write_parquet(rows: Sequence[Row], path: Path) -> None:
 
 
 def _read_csv(path: Path) -> list[Row]:
-    found = []
+    found, places = [], []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
             _need(path, reader.fieldnames or ())
             for record in reader:
-                found.append(_row(record, f"{path}, line {reader.line_num}"))
+                places.append(f"{path}, line {reader.line_num}")
+                found.append(_row(record, places[-1]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{path}: is not a readable CSV file ({error})") from error
-    return found
+    return _claimed(found, places)
 
 
 def _read_parquet(path: Path) -> list[Row]:
@@ -129,7 +132,8 @@ def _read_parquet(path: Path) -> list[Row]:
         ) from error
     _need(path, table.column_names)
     records = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
-    return [_row(record, f"{path}, row {number}") for number, record in enumerate(records)]
+    places = [f"{path}, row {number}" for number in range(len(records))]
+    return _claimed(list(map(_row, records, places)), places)
 
 
 def _read_ledger(path: Path) -> list[Row]:
@@ -144,19 +148,30 @@ def _need(path: Path, names: Sequence[str]) -> None:
 
 
 def _row(record: dict[str, Any], where: str) -> Row:
-    """A typed row; FileError names the place and the column."""
+    """A typed row, without columns that its table lacks; FileError names the place and the column."""
     if None in record:
         raise FileError(f"{where}: more values than columns")
-    row: Row = {}
+    row: Row = {"evidence": ""}
     for name, kind in COLUMNS.items():
+        if name in record or name not in _LATER:
+            try:
+                row[name] = _value(name, kind, record.get(name))
+            except (TypeError, ValueError):
+                raise FileError(
+                    f"{where}: {record.get(name)!r:.80} is not a value for {name}"
+                ) from None
+    return row
+
+
+def _claimed(rows: Sequence[Row], places: Sequence[str]) -> list[Row]:
+    """The rows with their claims, settled; FileError names the place."""
+    found = []
+    for row, where in zip(completed(rows), places, strict=True):
         try:
-            row[name] = _value(name, kind, record.get(name, _LATER.get(name)))
-        except (TypeError, ValueError):
-            raise FileError(f"{where}: {record.get(name)!r} is not a value for {name}") from None
-    try:
-        return settled(row)
-    except (ArgumentError, FileError) as error:
-        raise FileError(f"{where}: {error}") from None
+            found.append(settled({name: row[name] for name in COLUMNS}))
+        except (ArgumentError, FileError) as error:
+            raise FileError(f"{where}: {error}") from None
+    return found
 
 
 def _value(name: str, kind: type, value: Any) -> Any:

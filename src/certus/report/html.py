@@ -54,7 +54,7 @@ def render(data: ReportData) -> str:
         cards=cards(data.gallery),
         runs=[_run(run) for run in data.runs],
         models=_models(data.runs),
-        papers=cited(used(data.methods, _cards(data.runs))),
+        papers=cited(used(data.rows, _cards(data.runs))),
     )
 
 
@@ -107,12 +107,14 @@ def _looks(data: ReportData) -> Mapping[str, Look]:
 
 def _legend(data: ReportData, table: Mapping[str, Look]) -> list[dict[str, Any]]:
     doubtful = {str(row["method"]) for row in data.summary if words.statistical(row)}
+    derived = {str(row["method"]) for row in data.summary if smoothed(row)}
     doubtful |= {c.method for c in data.curves if c.kind == "certified" and c.confidence != 1}
     return [
         {
             "sample": key(look, f"key{i}"),
             "name": name.removeprefix("attack ") if look.hollow else name,
             "kind": "attack" if look.hollow else "statistical" if name in doubtful else "proof",
+            "smoothed": name in derived,
         }
         for i, (name, look) in enumerate(table.items())
     ]
@@ -194,7 +196,17 @@ def _plain(value: Any) -> str:
 
 def _run(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a run states about itself, in a fixed order; missing pieces are left out."""
-    names = ("method", "config", "model", "data", "split_size", "norm", "eps", "clip", "seed")
+    names = (
+        "method",
+        "kind",
+        "settings",
+        "subject",
+        "threat",
+        "model",
+        "data",
+        "split_size",
+        "seed",
+    )
     facts = [(name, _plain(run.get(name))) for name in (*names, "model_hash", "data_hash", "run")]
     versions = ", ".join(f"{k} {v}" for k, v in _json(run.get("versions")).items())
     facts += [("versions", versions), ("started", _plain(run.get("started")))]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
+from certus.core.kinds import to_json
 from certus.core.progress import silent
 from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, SECOND_LAW, SELECT
@@ -85,7 +86,7 @@ class DoubleSampling:
         hits = counts.gather(1, chosen[:, None])[:, 0].numpy()
         lower = lower_bound(hits, n, alpha / 2)
         settings: dict[str, Any] = {"n0": n0, "n": n, "n2": n2, "alpha": alpha, "seed": self.seed}
-        settings |= {"noise": repr(self.first), "shape": list(x.shape[1:])}
+        settings |= {"noise": to_json(self.first), "shape": list(x.shape[1:])}
         evidence = []
         for b, key in enumerate(range(len(x)) if ids is None else ids):
             own = settings | {"id": int(key), "class": int(chosen[b])}
@@ -106,7 +107,7 @@ class DoubleSampling:
         counts = self._smoothed(law).counts(x, n2, [known["id"]], SECOND_LAW, report)[0]
         other = float(lower_bound(int(counts[chosen]), n2, known["alpha"] / 2))
         return {
-            "second": repr(law),
+            "second": to_json(law),
             "second_counts": counts.tolist(),
             "second_probability": other,
             "first_radius": float(self.first.radius(lower)),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
+from certus.core.kinds import to_json
 from certus.core.progress import silent
 from certus.core.random import derive, generator
 from certus.core.replay import refuse_training
@@ -149,7 +150,7 @@ class Smoothed:
                 alpha,
                 lambda rows: progress(before + rows, total, "estimation"),
             )
-        settings = {"noise": repr(noise), "rule": repr(rule), "n0": rule.n0, "alpha": alpha}
+        settings = {"noise": to_json(noise), "rule": to_json(rule), "n0": rule.n0, "alpha": alpha}
         settings |= {"seed": self.seed, "shared": self.shared, "shape": list(x.shape[1:])}
         evidence = [
             settings | {"id": key} | found.evidence()
@@ -223,7 +224,7 @@ class Smoothed:
         assert isinstance(self.noise, Derandomized)
         counts = self.counts(x, 1, ids, progress=progress)
         keys, shape = keys_of(ids, len(x)), tuple(x.shape[1:])
-        settings: dict[str, Any] = {"noise": repr(self.noise), "n": self.noise.copies(shape)}
+        settings: dict[str, Any] = {"noise": to_json(self.noise), "n": self.noise.copies(shape)}
         settings |= {"shape": list(shape)}
         evidence = [
             settings | {"id": key, "class": int(c), "counts": own}
