@@ -105,6 +105,7 @@ _FAULTS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
         "it is verified at its eps, but its radius is smaller",
         lambda r: (
             r["eps"] is not None
+            and _told_of(r["threat"]).get(KIND) == r["norm"]  # else eps is no radius
             and r["verdict"] == "verified"
             and r["radius"] < r["eps"] * (1 - 1e-6)
         ),
