@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from certus.attacks import FGSM, PGD, Attack
 from certus.bounding import BoundMethod
-from certus.certifiers import Certifier
+from certus.certifiers import BoundCertifier, Certifier
 from certus.certifiers.bound_methods import BOUNDS
 from certus.certifiers.table import certifier, look_up
 from certus.core import ArgumentError, AttackResult, Bounds, Certificates, Progress
@@ -62,7 +62,7 @@ def certify(
     x: Tensor,
     y: Tensor,
     threat: Threat,
-    method: str | Certifier = "auto",
+    method: str | Certifier | BoundMethod = "auto",
     timeout: float = 60.0,
     *,
     ids: Sequence[int] | None = None,
@@ -73,10 +73,10 @@ def certify(
 
     x [B, *shape] in the model's dtype, y [B] integer labels; pass model(x).argmax(1) to certify that
     the prediction is stable. method: a name of `certus methods`, with its options as keywords (for
-    a bound method those of `bounds`, such as memory or rigorous), or a Certifier. A Smoothed model is
-    certified by smoothing. timeout: seconds, for the methods that search (auto: in all, milp: per
-    input). Raises ArgumentError, ModelError, UnsupportedError before any work; what happens later
-    becomes "unknown".
+    a bound method those of `bounds`, such as memory or rigorous), a BoundMethod or a Certifier. A
+    Smoothed model is certified by smoothing. timeout: seconds, for the methods that search (auto: in
+    all, milp: per input). Raises ArgumentError, ModelError, UnsupportedError before any work; what
+    happens later becomes "unknown".
     """
     if isinstance(model, Smoothed):
         method, options, model = _smoothing(model, method, options)
@@ -86,6 +86,8 @@ def certify(
         method = certifier(method, **options)
     elif options:
         raise ArgumentError("options belong to a method's name; configure a Certifier itself")
+    if isinstance(method, BoundMethod):
+        method = BoundCertifier(method=method)
     _expect(method, Certifier)
     _expect_threat(threat)
     assert isinstance(method, Certifier)
@@ -124,7 +126,7 @@ def _expect(method: object, kind: type) -> None:
 
 
 def _smoothing(
-    model: Smoothed, method: str | Certifier, options: dict[str, Any]
+    model: Smoothed, method: str | Certifier | BoundMethod, options: dict[str, Any]
 ) -> tuple[str, dict[str, Any], nn.Module]:
     """Method, options and network that certify a Smoothed model."""
     if method not in ("auto", "smoothing"):

@@ -9,10 +9,11 @@ import pytest
 import torch
 from tests.certifiers.nets import digits, graph, inputs, net
 
+from certus.bounding import Crown
 from certus.certifiers import (
     AutoCertifier,
+    BoundCertifier,
     Certifier,
-    CrownCertifier,
     MilpCertifier,
     SmoothedAttack,
     SmoothingCertifier,
@@ -94,7 +95,7 @@ def test_milp_without_time_says_so_and_returns():
     start = time.perf_counter()
     c = MilpCertifier(timeout=TINY)(graph(), x, y, threat)
     assert time.perf_counter() - start < 10
-    crown = CrownCertifier()(graph(), x, y, threat)
+    crown = BoundCertifier(method=Crown())(graph(), x, y, threat)
     for b, verdict in enumerate(c.verdict[:-1]):
         if verdict is Verdict.UNKNOWN:
             assert c.reason[b] is Reason.TIMEOUT

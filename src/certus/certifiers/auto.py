@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 
 from certus.attacks import PGD, Attack
+from certus.bounding import IBP, Crown
 from certus.certifiers.base import Answer, Certifier, Query, misclassified
-from certus.certifiers.bounds import CrownCertifier, IntervalCertifier
+from certus.certifiers.bounds import BoundCertifier
 from certus.certifiers.lipschitz import LipschitzCertifier
 from certus.certifiers.milp import MilpCertifier
 from certus.core import ModelError, Reason, UnsupportedError, Verdict
@@ -44,9 +45,9 @@ class AutoCertifier(Certifier):
         unknown = Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0)
         answers = [known or unknown for known in misclassified(query)]
         stages: tuple[Certifier, ...] = (
-            IntervalCertifier(),
+            BoundCertifier(method=IBP()),
             LipschitzCertifier(),
-            CrownCertifier(),
+            BoundCertifier(method=Crown()),
         )
         for stage in stages:
             self._stage(stage, query, answers, end)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from certus.bounding.budget import groups
 from certus.core import (
     ArgumentError,
     Certificates,
@@ -87,10 +88,14 @@ class Certifier(ABC):
     resumed run repeats the same arithmetic.
     """
 
-    name: ClassVar[str]
     gives_radius: ClassVar[bool]
     needs: ClassVar[str]
     block: int = 64
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short name of the method, such as `crown`: a class's own, or a field."""
 
     @abstractmethod
     def run(self, query: Query) -> list[Answer]:
@@ -185,16 +190,18 @@ class Certifier(ABC):
 
 def _same_model(graph: Graph, x: Tensor, region: Region) -> Tensor:
     """Logits of the original model, which must be in evaluation mode and still be what was traced."""
-    original = graph.original
+    original, logits = graph.original, list[Tensor]()
     refuse_training(original)
     graph.refuse_changed()
     with torch.no_grad():
-        logits = check_logits(original(x.clone()), len(x))
-        _refuse_difference(graph, x, logits)
+        for index in groups(graph, x):
+            part = x[index]
+            logits.append(check_logits(original(part.clone()), len(part)))
+            _refuse_difference(graph, part, logits[-1])
         first = region.select(torch.tensor([0], device=x.device))
         ends = torch.cat([first.project(first.lower), first.project(first.upper)])
         _refuse_difference(graph, ends, original(ends.clone()))
-    return logits
+    return torch.cat(logits)
 
 
 def _refuse_difference(graph: Graph, x: Tensor, expected: Tensor) -> None:

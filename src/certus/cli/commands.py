@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from certus.api import ATTACKS, BOUNDS
-from certus.certifiers import CERTIFIERS
+from certus.certifiers import CERTIFIERS, about, certifier
 from certus.cli.comparison import Comparison, compare, job_for, ledger_at, runs_of, say_outdated
 from certus.cli.fitting import Fit, Goal, fit
 from certus.cli.logs import Logs
@@ -205,10 +205,10 @@ def methods_command() -> None:
     table = Table(title="certifiers (certify, compare)", title_justify="left")
     for heading in ("name", "decides", "needs", "answer"):
         table.add_column(heading)
-    for name, kind in CERTIFIERS.items():
+    for name in CERTIFIERS:
+        kind = certifier(name)
         gives = "a radius per input" if kind.gives_radius else "one threat at a time"
-        doc = (kind.__doc__ or "").strip().splitlines()[0]
-        table.add_row(name, gives, kind.needs, doc)
+        table.add_row(name, gives, kind.needs, about(name))
     shown = output()
     shown.print(table)
     shown.print("bounds (certus.bounds): " + ", ".join(BOUNDS), soft_wrap=True)
