@@ -1,6 +1,7 @@
 """`certify` and `bounds` prepare, split and bound alike: the same groups, the same numbers."""
 
 from dataclasses import dataclass, field
+from inspect import signature
 
 import pytest
 import torch
@@ -71,6 +72,21 @@ def test_groups_grow_with_the_weights_and_never_beyond_memory():
     assert len(first) * values * 8 < memory < 13 * (len(first) + 1) * values * 8
     with torch.enable_grad():  # where gradients are recorded only memory divides
         assert len(groups(graph, many, 2**40)) == 1
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, make in BOUNDS.items() if "memory" in signature(make).parameters]
+)
+@torch.no_grad()
+def test_memory_divides_every_method(name):
+    graph, x, threat = graph_of("residual"), example("residual", 4), certus.Linf(0.02)
+    method, options = BOUNDS[name](memory=1, **SLOW.get(name, {})), SLOW.get(name, {})
+    assert [len(part) for part in method.groups(graph, x)] == [1] * 4
+    assert len(BOUNDS[name](memory=2**34, **options).groups(graph, x)) == 1
+    whole = certus.bounds(graph, x, threat, name, **options)
+    parts = certus.bounds(graph, x, threat, method)
+    torch.testing.assert_close(parts.lower, whole.lower)
+    torch.testing.assert_close(parts.upper, whole.upper)
 
 
 class OwnIntervals(certus.IBP):

@@ -10,6 +10,7 @@ from torch import Tensor
 from certus.bounding.budget import groups
 from certus.bounding.precision import refuse_autocast
 from certus.core import ArgumentError, Bounds
+from certus.core.validate import count
 from certus.graph import Graph
 from certus.relax import Interval, Relaxation
 from certus.threats import Region
@@ -53,6 +54,10 @@ class BoundMethod(ABC):
         """Bytes that inputs bounded together may take, None for half of what is free."""
         return None
 
+    def values(self, graph: Graph) -> int:
+        """Elements that one input takes in each of the tensors that are alive at the same time."""
+        return sum(node.numel for node in graph.nodes)
+
     def under(self, arithmetic: Any) -> "BoundMethod | None":
         """The same method in another `Arithmetic`; None where it has one alone."""
         return None
@@ -94,7 +99,7 @@ class BoundMethod(ABC):
     @final
     def groups(self, graph: Graph, like: Tensor) -> tuple[Tensor, ...]:
         """Positions of inputs like [B, *shape] that are bounded together, group by group."""
-        return groups(graph, like, self.memory)
+        return groups(graph, like, self.memory, self.values(graph))
 
     @final
     def at_once(self, graph: Graph, region: Region, rows: Tensor) -> tuple[State, Bounds]:
@@ -102,6 +107,12 @@ class BoundMethod(ABC):
         refuse_autocast(region.center.device)
         state = self.prepare(graph, region)
         return state, self.bound(state, rows)
+
+
+def check_memory(memory: int | None) -> None:
+    """Refuse what is no number of bytes: ArgumentError."""
+    if memory is not None:
+        count(memory, "memory")
 
 
 def margin_rows(labels: Tensor, classes: int, like: Tensor) -> Tensor:

@@ -46,14 +46,16 @@ def elements(
     return max(1, most if whole else min(most, _CACHED * (_ENDING if ending else 1)))
 
 
-def groups(graph: Graph, like: Tensor, memory: int | None = None) -> tuple[Tensor, ...]:
-    """Positions of inputs like [B, *shape] in groups whose intervals and relaxations fit into memory.
+def groups(
+    graph: Graph, like: Tensor, memory: int | None = None, values: int | None = None
+) -> tuple[Tensor, ...]:
+    """Positions of inputs like [B, *shape] in groups that fit into memory, in order.
 
-    memory is a budget in bytes, None half of what is free. On a CPU groups are no larger than pays: memory
-    that is taken anew costs more than the arithmetic on it, and a few times the weights make up for what
-    every group does to them.
+    memory is a budget in bytes, None half of what is free; values: elements of a tensor that one input takes,
+    by default one for each value of a node. On a CPU groups are no larger than pays: fresh memory costs
+    more than the arithmetic on it, but each group does the same to the weights, which so count as well.
     """
-    values = sum(node.numel for node in graph.nodes)
+    values = values or sum(node.numel for node in graph.nodes)
     budget = free_memory(like.device) // 2 if memory is None else memory
     most = budget // (_TENSORS * like.dtype.itemsize)
     if like.device.type == "cpu" and not torch.is_grad_enabled():

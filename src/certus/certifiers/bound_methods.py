@@ -32,7 +32,7 @@ def deeppoly(memory: int | None = None) -> Crown:
 
 def tightest(memory: int | None = None) -> Tightest:
     """The better of interval arithmetic and CROWN, bound by bound."""
-    return Tightest(IBP(), Crown(memory=memory))
+    return Tightest(IBP(memory=memory), Crown(memory=memory))
 
 
 # name -> a BoundMethod class, or a function that makes one
