@@ -15,7 +15,7 @@ from certus.certifiers import (
     BoundCertifier,
     Certifier,
     MilpCertifier,
-    SmoothedAttack,
+    SmoothedAttackCertifier,
     SmoothingCertifier,
     certifier,
 )
@@ -41,7 +41,6 @@ class Liar(Certifier):
 
     name: ClassVar[str] = "liar"
     gives_radius: ClassVar[bool] = False
-    needs: ClassVar[str] = "nothing"
     answer: Answer
     move: float | None = None
 
@@ -192,7 +191,7 @@ def test_smoothed_noise_belongs_to_the_input_and_not_to_its_batch():
 
 def test_smoothed_attack_is_judged_by_predict():
     x, y = inputs()
-    method = SmoothedAttack(noise=Gaussian(0.25), samples=8, n=300)
+    method = SmoothedAttackCertifier(noise=Gaussian(0.25), samples=8, n=300)
     c = method(graph(), x, y, L2(1.5))
     g = Smoothed(net(), Gaussian(0.25), 10, seed=method.seed)
     region = L2(1.5).region(x)
@@ -213,7 +212,9 @@ def test_smoothed_attack_never_beats_a_certificate():
     x, y = inputs()
     for eps in (0.5, 0.2):
         proven = SmoothingCertifier(noise=Gaussian(0.25), n=1000)(graph(), x, y, L2(eps))
-        broken = SmoothedAttack(noise=Gaussian(0.25), samples=8, n=300)(graph(), x, y, L2(eps))
+        broken = SmoothedAttackCertifier(noise=Gaussian(0.25), samples=8, n=300)(
+            graph(), x, y, L2(eps)
+        )
         fell = torch.tensor([v is Verdict.FALSIFIED for v in broken.verdict])
         assert not bool((proven.certified & fell).any())
     assert bool(proven.certified.any())
@@ -223,4 +224,4 @@ def test_descriptions_hold_the_whole_configuration():
     assert certifier("milp", timeout=3.0).describe() != certifier("milp").describe()
     for option in ({"n": 5000}, {"n0": 7}, {"alpha": 0.01}, {"noise": Gaussian(0.5)}, {"seed": 2}):
         assert certifier("smoothing", **option).describe() != certifier("smoothing").describe()
-    assert SmoothedAttack(n=7).describe() != SmoothedAttack().describe()
+    assert SmoothedAttackCertifier(n=7).describe() != SmoothedAttackCertifier().describe()

@@ -11,8 +11,9 @@ import pytest
 import torch
 from tests.evaluation.fakes import Exact, Shift, StopHereError, data, job
 
+from certus.certifiers import AttackCertifier
 from certus.core import ArgumentError
-from certus.evaluation import AttackRunner, Ledger, evaluate
+from certus.evaluation import Ledger, evaluate
 from certus.threats import L2, Box, Linf
 
 
@@ -138,10 +139,12 @@ def test_progress_judges_radii_at_the_threat(tmp_path: Path, eps: float) -> None
 
 def test_attacks_are_evaluated_too(tmp_path: Path) -> None:
     with Ledger(tmp_path / "a.sqlite") as ledger:
-        rows = evaluate(job(certifier=AttackRunner(attack=Shift(), block=8)), ledger)
+        rows = evaluate(job(certifier=AttackCertifier(attack=Shift(), block=8)), ledger)
         config = ledger.runs()[0]["config"]
     exact = whole(tmp_path)
-    assert {r["method"] for r in rows} == {"shift"} and config.startswith("attack shift(block=8")
+    assert {r["method"] for r in rows} == {"shift"} and config.startswith(
+        "attack AttackCertifier(block=8"
+    )
     for row, truth in zip(rows, exact, strict=True):
         reason = {"verified": "survived", "unknown": "attacked", "falsified": "misclassified"}
         assert row["reason"] == reason[truth["verdict"]]
@@ -167,8 +170,7 @@ class Nameless:
         (lambda: job(threat=Linf(torch.tensor([0.1, 0.2]))), "one number as eps"),
         (lambda: job(threat=Box(torch.zeros(1, 4), torch.ones(1, 4))), "takes a ball"),
         (lambda: job(certifier=Exact(block=0)), "block"),
-        (lambda: AttackRunner(attack=Nameless()), "needs a repr"),
-        (lambda: AttackRunner(attack=Shift(), confidence=0.0), "confidence"),
+        (lambda: AttackCertifier(attack=Nameless()), "needs a repr"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(make: object, message: str) -> None:

@@ -1,12 +1,15 @@
 """Proofs below, counterexamples above: a crossing is named, chance is not mistaken for one."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.evaluation.fakes import Exact, Shift, fallen, job, row
 
-from certus.core import ContradictionError
-from certus.evaluation import AttackRunner, Ledger, check, evaluate
+from certus.certifiers import AttackCertifier
+from certus.core import Answer, Certificates, ContradictionError, Reason, Verdict
+from certus.evaluation import Ledger, check, evaluate
 from certus.evaluation.sandwich import binomial_tail
 from certus.threats import Linf
 
@@ -155,13 +158,33 @@ def test_layers_of_methods_that_share_no_input_are_not_shown() -> None:
     assert [layer.n for layer in check([row(0), row(0, **survived)]).layers] == [1]
 
 
+@dataclass(frozen=True)
+class Unchecked:
+    """Rows of an attack that is believed whatever it says."""
+
+    attack: Shift
+    name: ClassVar[str] = "shift"
+    gives_radius: ClassVar[bool] = False
+    block: ClassVar[int] = 8
+
+    def __call__(self, model, x, y, threat, ids=None, progress=None) -> Certificates:
+        fell = {"verdict": Verdict.FALSIFIED, "reason": Reason.ATTACKED, "radius": 0.0}
+        answers = [Answer(**fell, witness=p) for p in self.attack(model, x, y, threat).inputs]
+        said = {"method": self.name, "threat": threat.describe(), "seconds": 0.1}
+        return Certificates.of(answers, **said, prediction=model(x).argmax(1))
+
+    def describe(self) -> str:
+        return f"attack {self!r}"
+
+
 @pytest.mark.parametrize("lie", [False, True])
 def test_end_to_end(tmp_path: Path, lie: bool) -> None:
     with Ledger(tmp_path / "a.sqlite") as ledger:
         for eps in (0.05, 0.1, 0.2):
             threat = Linf(eps, clip=None)
             evaluate(job(threat=threat), ledger)
-            evaluate(job(threat=threat, certifier=AttackRunner(attack=Shift(lie=lie))), ledger)
+            attacks = (Unchecked if lie else AttackCertifier)(attack=Shift(lie=lie))
+            evaluate(job(threat=threat, certifier=attacks), ledger)
         evaluate(job(certifier=Exact(gives_radius=True, name="lipschitz")), ledger)
         rows, runs = ledger.rows(), ledger.runs()
     if lie:

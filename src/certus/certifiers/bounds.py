@@ -10,9 +10,9 @@ from certus.bounding import BoundMethod, Crown, margin_rows, rounding_guard
 from certus.bounding.combine import check_methods
 from certus.bounding.engine import engine_of
 from certus.bounding.guarded import Guarded, doubled
-from certus.certifiers.base import Answer, Certifier, Query, decide
+from certus.certifiers.base import Certifier, Query, decide
 from certus.certifiers.bound_methods import name_of
-from certus.core import Reason, UnsupportedError, Verdict
+from certus.core import Answer, Reason, UnsupportedError, Verdict
 from certus.core.numerics import guard, sound
 from certus.graph import Graph
 
@@ -28,7 +28,6 @@ class BoundCertifier(Certifier):
     """
 
     gives_radius: ClassVar[bool] = False
-    needs: ClassVar[str] = "any graph"
     method: BoundMethod
     name: str = ""
 

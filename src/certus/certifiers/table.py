@@ -6,12 +6,14 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+from certus.certifiers.attack import ATTACKS, AttackCertifier
 from certus.certifiers.auto import AutoCertifier
 from certus.certifiers.base import Certifier
 from certus.certifiers.bound_methods import BOUNDS
 from certus.certifiers.bounds import BoundCertifier
 from certus.certifiers.lipschitz import LipschitzCertifier
 from certus.certifiers.milp import MilpCertifier
+from certus.certifiers.smoothed_attack import SmoothedAttackCertifier
 from certus.certifiers.smoothing import SmoothingCertifier
 from certus.core import ArgumentError
 from certus.smoothing import Gaussian
@@ -42,12 +44,23 @@ def _bound(name: str, block: int = BoundCertifier.block, **options: Any) -> Boun
     return BoundCertifier(name=name, method=look_up(BOUNDS, name, options), block=block)
 
 
+def _attack(name: str, block: int = AttackCertifier.block, **options: Any) -> AttackCertifier:
+    """An attack as a member of the family, with the attack's options."""
+    return AttackCertifier(attack=look_up(ATTACKS, name, options), block=block)
+
+
+# what may verify
 CERTIFIERS: dict[str, Callable[..., Certifier]] = {
     "auto": AutoCertifier,
     **{name: partial(_bound, name) for name in BOUNDS},
     "lipschitz": LipschitzCertifier,
     "smoothing": SmoothingCertifier,
     "milp": MilpCertifier,
+}
+# and what refutes alone
+REFUTERS: dict[str, Callable[..., Certifier]] = {
+    **{name: partial(_attack, name) for name in ATTACKS},
+    SmoothedAttackCertifier.name: SmoothedAttackCertifier,
 }
 
 
@@ -59,13 +72,13 @@ def about(name: str) -> str:
 def certifier(name: str, **options: Any) -> Certifier:
     """A certifier by name, such as certifier("milp", timeout=30.0).
 
-    Those of bound methods take the options of the method: certifier("crown", rigorous=True).
+    Those of bound methods and of attacks take the options of these: certifier("crown", rigorous=True).
     sigma=0.25 is short for noise=Gaussian(0.25).
     """
     if name == SmoothingCertifier.name and "sigma" in options:
         if "noise" in options:
             raise ArgumentError("give sigma or noise, not both: sigma is that of Gaussian noise")
         options["noise"] = Gaussian(options.pop("sigma"))
-    built = look_up(CERTIFIERS, name, options)
+    built = look_up(CERTIFIERS | REFUTERS, name, options)
     assert isinstance(built, Certifier)
     return built

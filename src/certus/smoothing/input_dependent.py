@@ -97,18 +97,12 @@ class InputDependent:
             one.certify(row, n0, n, alpha, [key], _part(progress, b, len(each)), rule)
             for b, (one, row, key) in enumerate(each)
         ]
-        return Certificates(
-            prediction=torch.cat([f.prediction for f in found]),
-            verdict=[v for f in found for v in f.verdict],
-            reason=[why for f in found for why in f.reason],
-            radius=torch.cat([f.radius for f in found]),
-            margin=torch.cat([f.margin for f in found]),
+        return Certificates.of(
+            [answer for f in found for answer in f.answers()],
             method="input-dependent",
             threat=ElasticGaussian.norm,
-            confidence=found[0].confidence,
             seconds=torch.cat([f.seconds for f in found]),
-            witness=[w for f in found for w in f.witness],
-            evidence=[record for f in found for record in f.evidence],
+            confidence=found[0].confidence,
         )
 
     def _each(self, x: Tensor, ids: Sequence[int] | None) -> list[tuple[Smoothed, Tensor, int]]:
