@@ -121,8 +121,8 @@ class Shift:
         self, model: Any, x: Tensor, y: Tensor, threat: Any, ids: Sequence[int] | None = None
     ) -> AttackResult:
         """Attack each input; with `lie`, claim success everywhere."""
-        step = torch.where(y == 1, -1.0, 1.0)[:, None] * threat.eps
-        moved = x + step
+        far = x + torch.where(y == 1, -1.0, 1.0)[:, None]
+        moved = threat.region(x).project(far)
         margin = (moved.mean(1) - 0.5) * torch.where(y == 1, 2.0, -2.0)
         return AttackResult(moved, (margin <= 0) | self.lie, margin)
 

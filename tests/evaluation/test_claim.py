@@ -9,7 +9,7 @@ from tests.evaluation.fakes import fallen, retold, row
 from tests.evaluation.test_transcript import claim
 
 from certus.core import CertusError, FileError
-from certus.core.claim import smoothed
+from certus.core.claim import smoothed_by
 from certus.core.kinds import text, to_json
 from certus.core.results import statistical
 from certus.evaluation import (
@@ -190,7 +190,7 @@ def test_a_row_fits_its_claim(lie: dict, named: str) -> None:
 
 def test_a_transcript_is_about_the_function_of_the_claim() -> None:
     assert settled(claim(0)) == claim(0)
-    for subject in (smoothed(Gaussian(0.6)), text({"kind": "InputDependent"})):
+    for subject in (smoothed_by(Gaussian(0.6)), text({"kind": "InputDependent"})):
         with pytest.raises(CertusError, match="another function"):
             settled(claim(0) | {"subject": subject})
 

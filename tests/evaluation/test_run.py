@@ -14,10 +14,10 @@ import torch
 from tests.evaluation.fakes import Exact, Shift, StopHereError, data, job, model
 
 from certus.attacks import FGSM
-from certus.certifiers import certifier
+from certus.certifiers import AttackCertifier, certifier
 from certus.core import ArgumentError, Certificates
 from certus.core.kinds import parsed
-from certus.evaluation import AttackRunner, Ledger, check, evaluate
+from certus.evaluation import Ledger, check, evaluate
 from certus.graph import Graph, trace
 from certus.threats import L2, Box, Linf
 
@@ -144,7 +144,7 @@ def test_progress_judges_radii_at_the_threat(tmp_path: Path, eps: float) -> None
 
 def test_attacks_are_evaluated_too(tmp_path: Path) -> None:
     with Ledger(tmp_path / "a.sqlite") as ledger:
-        rows = evaluate(job(certifier=AttackRunner(attack=Shift(), block=8)), ledger)
+        rows = evaluate(job(certifier=AttackCertifier(attack=Shift(), block=8)), ledger)
         (told,) = ledger.runs()
     exact = whole(tmp_path)
     assert {r["method"] for r in rows} == {"shift"} and {r["kind"] for r in rows} == {"attack"}
@@ -180,7 +180,7 @@ def test_threats_without_a_single_size_are_evaluated_like_balls(tmp_path: Path) 
     keys = set()
     for threat in threats.values():
         asked = job(certifier=certifier("ibp", block=6), model=traced(x), threat=threat)
-        attacked = job(certifier=AttackRunner(attack=FGSM()), model=traced(x), threat=threat)
+        attacked = job(certifier=AttackCertifier(attack=FGSM()), model=traced(x), threat=threat)
         with Ledger(tmp_path / "a.sqlite") as ledger:
             rows = evaluate(asked, ledger)
             found = check(rows + evaluate(attacked, ledger), ledger.runs())
@@ -228,8 +228,7 @@ class Nameless:
         (lambda: job(threat=Box(torch.zeros(3, 4), torch.ones(3, 4))), "for 3 inputs"),
         (lambda: job(threat=0.1), "such as certus.Linf"),
         (lambda: job(certifier=Exact(block=0)), "block"),
-        (lambda: AttackRunner(attack=Nameless()), "cannot be told as settings"),
-        (lambda: AttackRunner(attack=Shift(), confidence=0.0), "confidence"),
+        (lambda: AttackCertifier(attack=Nameless()), "cannot be told as settings"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(make: object, message: str) -> None:

@@ -1,15 +1,18 @@
 """Proofs below, counterexamples above: a crossing is named, chance is not mistaken for one."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from tests.evaluation.fakes import Exact, Shift, fallen, job, row
 
-from certus.core import ContradictionError
-from certus.core.claim import smoothed
+from certus.certifiers import AttackCertifier
+from certus.core import Answer, Certificates, ContradictionError, Reason, Verdict
+from certus.core.claim import ATTACK, Claim, smoothed_by
 from certus.core.kinds import text
-from certus.evaluation import AttackRunner, Ledger, check, evaluate
+from certus.evaluation import Ledger, check, evaluate
 from certus.evaluation.sandwich import binomial_tail
 from certus.smoothing import AnisotropicGaussian, Gaussian
 from certus.threats import Linf
@@ -70,7 +73,7 @@ def threat(*clip: object) -> str:
 
 
 def narrow(sigma: float) -> str:
-    return smoothed(Gaussian(sigma))
+    return smoothed_by(Gaussian(sigma))
 
 
 @pytest.mark.parametrize(
@@ -98,10 +101,10 @@ def test_rows_say_what_may_be_compared(changes: dict, crosses: bool) -> None:
     [
         (narrow(0.25), narrow(0.25), True),
         (narrow(0.25), narrow(0.5), False),
-        (narrow(0.25), smoothed(None), True),  # of an older table, which does not say the noise
+        (narrow(0.25), smoothed_by(None), True),  # of an older table, which does not say the noise
         (text({"kind": "DoubleMasking", "width": 2}), text({"kind": "DoubleMasking"}), False),
-        (smoothed(AnisotropicGaussian(ONES)), smoothed(AnisotropicGaussian(ONES)), True),
-        (smoothed(AnisotropicGaussian(ONES)), smoothed(AnisotropicGaussian(2 * ONES)), False),
+        (smoothed_by(AnisotropicGaussian(ONES)), smoothed_by(AnisotropicGaussian(ONES)), True),
+        (smoothed_by(AnisotropicGaussian(ONES)), smoothed_by(AnisotropicGaussian(2 * ONES)), False),
     ],
 )
 def test_functions_made_of_one_network_are_compared_where_they_are_one(
@@ -204,13 +207,33 @@ def test_layers_are_about_the_network() -> None:
     assert (layer.certified, layer.n) == (1, 2)
 
 
+@dataclass(frozen=True)
+class Unchecked:
+    """Rows of an attack that is believed whatever it says."""
+
+    attack: Shift
+    name: ClassVar[str] = "shift"
+    gives_radius: ClassVar[bool] = False
+    block: ClassVar[int] = 8
+
+    def __call__(self, model, x, y, threat, ids=None, progress=None) -> Certificates:
+        fell = {"verdict": Verdict.FALSIFIED, "reason": Reason.ATTACKED, "radius": 0.0}
+        answers = [Answer(**fell, witness=p) for p in self.attack(model, x, y, threat).inputs]
+        said = {"method": self.name, "threat": threat.describe(), "seconds": 0.1}
+        return Certificates.of(answers, **said, prediction=model(x).argmax(1))
+
+    def claim(self, threat: str) -> Claim:
+        return Claim(kind=ATTACK, threat=threat, method=self.name, settings=text(self.attack))
+
+
 @pytest.mark.parametrize("lie", [False, True])
 def test_end_to_end(tmp_path: Path, lie: bool) -> None:
     with Ledger(tmp_path / "a.sqlite") as ledger:
         for eps in (0.05, 0.1, 0.2):
             threat = Linf(eps, clip=None)
             evaluate(job(threat=threat), ledger)
-            evaluate(job(threat=threat, certifier=AttackRunner(attack=Shift(lie=lie))), ledger)
+            attacks = (Unchecked if lie else AttackCertifier)(attack=Shift(lie=lie))
+            evaluate(job(threat=threat, certifier=attacks), ledger)
         evaluate(job(certifier=Exact(gives_radius=True, name="lipschitz")), ledger)
         rows, runs = ledger.rows(), ledger.runs()
     if lie:

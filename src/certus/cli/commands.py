@@ -8,8 +8,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from certus.api import ATTACKS, BOUNDS
-from certus.certifiers import CERTIFIERS
+from certus.certifiers import ATTACKS, CERTIFIERS, about, certifier
+from certus.certifiers.bound_methods import BOUNDS
 from certus.cli.comparison import Comparison, compare, job_for, ledger_at, runs_of, say_outdated
 from certus.cli.fitting import Fit, Goal, fit
 from certus.cli.logs import Logs
@@ -26,7 +26,7 @@ from certus.cli.progress import bar, output, say
 from certus.cli.summary import summarise
 from certus.core import ArgumentError, FileError
 from certus.core.validate import count
-from certus.evaluation import AttackRunner, evaluate, export
+from certus.evaluation import evaluate, export
 from certus.smoothing.names import NOISES, RULES
 from certus.threats import NORMS, parse
 from certus.training import RECIPES, find_recipe
@@ -201,14 +201,14 @@ def report_command(tables: Many, out: Path = Path("report.html"), how: About = _
 
 
 def methods_command() -> None:
-    """List certifiers, bound methods, attacks, recipes and nets, with what each needs and gives."""
+    """List certifiers, bound methods, attacks, recipes and nets, with what each gives."""
     table = Table(title="certifiers (certify, compare)", title_justify="left")
-    for heading in ("name", "decides", "needs", "answer"):
+    for heading in ("name", "decides", "answer"):
         table.add_column(heading)
-    for name, kind in CERTIFIERS.items():
-        gives = "a radius per input" if kind.gives_radius else "one threat at a time"
-        doc = (kind.__doc__ or "").strip().splitlines()[0]
-        table.add_row(name, gives, kind.needs, doc)
+    for name in CERTIFIERS:
+        radius = certifier(name).gives_radius
+        gives = "a radius per input" if radius else "one threat at a time"
+        table.add_row(name, gives, about(name))
     shown = output()
     shown.print(table)
     shown.print("bounds (certus.bounds): " + ", ".join(BOUNDS), soft_wrap=True)
@@ -275,7 +275,7 @@ def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Set
     model = load_model(path, loaded)
     if method in ATTACKS:
         options = {"seed": which.seed} if method == "pgd" else {}
-        job_method: Any = AttackRunner(attack=ATTACKS[method](**options))
+        job_method: Any = certifier(method, **options)
     else:
         job_method = how.build(method, model, which.seed)
     ball = asked_threat(threat, job_method, model, loaded.clip)

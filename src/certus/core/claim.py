@@ -55,7 +55,7 @@ def same_subject(one: str, other: str) -> bool:
     return a.get(KIND) == b.get(KIND) == "Smoothed" and None in (_noise(a), _noise(b))
 
 
-def smoothed(noise: Any) -> str:
+def smoothed_by(noise: Any) -> str:
     """The subject of claims about the network smoothed by this noise; None where it is not known."""
     return text({KIND: "Smoothed", "noise": noise})
 

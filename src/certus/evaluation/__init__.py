@@ -2,7 +2,6 @@
 
 from certus.evaluation.alpha import at_alpha as at_alpha
 from certus.evaluation.alpha import fitting as fitting
-from certus.evaluation.attack_runner import AttackRunner as AttackRunner
 from certus.evaluation.claim import alpha_of as alpha_of
 from certus.evaluation.claim import confidence_of as confidence_of
 from certus.evaluation.claim import settled as settled

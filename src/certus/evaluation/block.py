@@ -141,6 +141,11 @@ class Work:
             raise ArgumentError(
                 f"{self.certifier.name} gave {len(found)} answers for {len(block.indices)} inputs"
             )
+        if found.subject != self.claim.subject:
+            raise ArgumentError(
+                f"{self.certifier.name} answers about {found.subject:.80}, but claims to speak of "
+                f"{self.claim.subject:.80}"
+            )
         return [
             {
                 "run": self.run,

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from certus.core import ArgumentError, FileError
-from certus.core.claim import CERTIFICATE
-from certus.core.claim import smoothed as smoothed_by
+from certus.core.claim import CERTIFICATE, smoothed_by
 from certus.core.kinds import KIND, text, to_json
 from certus.core.results import statistical
 from certus.core.validate import count, positive, probability

@@ -22,7 +22,7 @@ from certus.threats import NormBall
 
 
 class Certifies(Protocol):
-    """What is asked of a certifier (`certus.certifiers.Certifier`, or `AttackRunner`).
+    """What is asked of a certifier (`certus.certifiers.Certifier`): a proof, an attack or a statistic.
 
     block is how many inputs are handled together; gives_radius says whether one run gives a radius
     that is valid for every eps up to it.

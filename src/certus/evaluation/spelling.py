@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from certus.core import ArgumentError
-from certus.core.claim import smoothed
+from certus.core.claim import smoothed_by
 from certus.core.kinds import KIND, Kinds, to_json
 from certus.smoothing.derandomized import Blocks, Columns, Derandomized, Rows, Splitting
 from certus.smoothing.noise import (
@@ -73,7 +73,7 @@ def rule_of(record: Record) -> Rule | None:
 def subject_of(record: Record) -> str:
     """The function that a transcript speaks of, as in `core.claim`."""
     noise = noise_of(record)
-    return smoothed(record.get("noise") if noise is None else noise)
+    return smoothed_by(record.get("noise") if noise is None else noise)
 
 
 def made(told: object, table: Mapping[str, Any]) -> Any:
