@@ -72,7 +72,9 @@ def unpacked(raw: bytes, name: str, most: int) -> bytes:
             while chunk := file.read(_CHUNK):
                 data += chunk
                 if len(data) > most:
-                    raise FileError(f"{name} unpacks to more than {most:,} bytes; unpack it first")
+                    raise FileError(
+                        f"{name} unpacks to more than {most:,} bytes, the most that is read"
+                    )
     except (OSError, EOFError, zlib.error) as error:
         raise FileError(f"{name}: the gzip archive is damaged ({_why(error)})") from error
     return bytes(data)
