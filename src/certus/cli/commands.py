@@ -24,7 +24,8 @@ from certus.cli.models import (
 )
 from certus.cli.progress import bar, output, say
 from certus.cli.summary import summarise
-from certus.core import ArgumentError, FileError
+from certus.core import ArgumentError
+from certus.core.files import replaceable
 from certus.core.validate import count
 from certus.evaluation import AttackRunner, evaluate, export
 from certus.smoothing.names import NOISES, RULES
@@ -171,6 +172,7 @@ def compare_command(
     rows: Records = []
     pictures = []
     with pool, ledger_at(which.ledger, out.parent) as kept:
+        replaceable(out)
         for path in models:
             model = load_model(path, loaded)
             own = compare(model, loaded, plan, kept)
@@ -194,6 +196,7 @@ def report_command(tables: Many, out: Path = Path("report.html"), how: About = _
         raise ArgumentError("name at least one table: certus report runs/a/ledger.sqlite")
     from certus.cli.reporting import report
 
+    replaceable(out)
     rows, runs = how.load(tables)
     for path in how.export(rows, runs):
         say(f"log: {path.resolve()}")
@@ -298,8 +301,8 @@ def _writable(out: Path | None) -> None:
     """Refuse a table that could not be written, before any work."""
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise ArgumentError(f"--out {out} must end in .csv or .parquet")
-    if out is not None and not out.parent.is_dir():
-        raise FileError(f"--out {out}: the folder {out.parent} does not exist; create it first")
+    if out is not None:
+        replaceable(out)
 
 
 def _grid(text: str) -> list[float]:

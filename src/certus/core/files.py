@@ -98,7 +98,9 @@ def replaceable(path: Path) -> Path:
     try:
         target = Path(os.path.realpath(path))
         if not target.parent.is_dir():
-            raise FileError(f"{path}: the folder {path.parent} does not exist; create it first")
+            raise FileError(
+                f"{path} cannot be written: the folder {path.parent} does not exist; create it first"
+            )
         if os.path.lexists(target):
             _regular(path, target.lstat().st_mode)
         if not os.access(target.parent, os.W_OK | os.X_OK):

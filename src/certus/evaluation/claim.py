@@ -97,7 +97,7 @@ _FAULTS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ),
     ("its radius is below 0", lambda r: r["radius"] < 0),
     ("its confidence does not lie in (0, 1]", lambda r: not 0 < r["confidence"] <= 1),
-    ("its time is below 0", lambda r: r["seconds"] < 0),
+    ("its time is below 0 or endless", lambda r: r["seconds"] < 0 or r["seconds"] == math.inf),
     ("it has an eps, but no verdict about it", lambda r: r["eps"] is not None and not r["verdict"]),
     (
         "it is verified at its eps, but its radius is smaller",

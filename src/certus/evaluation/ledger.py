@@ -8,6 +8,7 @@ from typing import Any
 
 from certus.core import ArgumentError, FileError
 from certus.evaluation.claim import settled
+from certus.evaluation.connection import connected, foreign
 
 APPLICATION = 0x43455254  # "CERT", the mark by which SQLite files of Certus are known
 SCHEMA = 3
@@ -79,19 +80,15 @@ class Ledger:
     """Evaluation rows in one SQLite file (WAL), which several processes may use at once.
 
     A block of rows is written in one transaction: a process that is killed loses at most the block
-    in progress and never leaves half of one. With create=False the file must exist. `wait` is how
-    many seconds to wait for another process that is writing. Everything that SQLite cannot do (not
-    a ledger, damaged, locked, disk full) is a FileError of one line.
+    in progress and never leaves half of one. With create=False the file must exist, and may lie where
+    nothing can be written. `wait` is how many seconds to wait for another process that is writing.
+    Everything that SQLite cannot do (not a ledger, damaged, locked, disk full) is a FileError of one line.
     """
 
     def __init__(self, path: str | Path, *, create: bool = True, wait: float = 10.0) -> None:
         self.path = Path(path)
-        if not create and not self.path.is_file():
-            raise FileError(f"{self.path}: there is no such ledger")
-        if not self.path.parent.is_dir():
-            raise FileError(f"{self.path}: the folder does not exist; create it first")
         with self._speaking():
-            self._db = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
+            self._db = connected(self.path, create=create, wait=wait)
         try:
             with self._speaking():
                 self._open()
@@ -169,7 +166,7 @@ class Ledger:
         mark = self._pragma("application_id")
         if empty and mark == 0:
             self._create()
-        elif mark != APPLICATION:
+        elif mark != APPLICATION or foreign(self._db):
             raise FileError(f"{self.path}: this is a database, but not a Certus ledger")
         version = self._pragma("user_version")
         if version not in READS:
@@ -236,7 +233,7 @@ class Ledger:
         """Turn every error of SQLite into one line that names the file."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
             raise FileError(f"{self.path}: {_advice(error)}") from error
 
     def _settled(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -288,7 +285,7 @@ def _meaning(name: str) -> str:
     return _MEANING.get(name, f"rows.{_sql_name(name)}")
 
 
-def _advice(error: sqlite3.Error) -> str:
+def _advice(error: Exception) -> str:
     text = str(error)
     if "locked" in text or "busy" in text:
         return "another process is writing to the ledger; wait for it or choose another file"
