@@ -97,7 +97,7 @@ def certify_command(
     if len(names) > 1:
         raise ArgumentError("certify runs one method; `certus compare` takes several")
     _writable(out)
-    _finish(_evaluate(model, threat, names[0], which, how), out)
+    _evaluate(model, threat, names[0], which, how, out)
 
 
 def attack_command(
@@ -120,7 +120,7 @@ def attack_command(
     if method not in ATTACKS:
         raise ArgumentError(f"unknown attack {method!r}; choose from: {', '.join(ATTACKS)}")
     _writable(out)
-    _finish(_evaluate(model, threat, method, which, _SETTINGS), out)
+    _evaluate(model, threat, method, which, _SETTINGS, out)
 
 
 def compare_command(
@@ -269,7 +269,10 @@ def data_command(
     shown.print(load_data(name, data_dir if data_dir.exists() else None).describe(), soft_wrap=True)
 
 
-def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Settings) -> Records:
+def _evaluate(
+    path: Path, threat: str | None, method: str, which: Rows, how: Settings, out: Path | None
+) -> None:
+    """Compute the rows, write the table, then say what they hold, which perhaps nobody reads."""
     count(which.seed, "seed", least=0)
     pool = which.pool()
     loaded = data_for((path,), which.data, which.data_dir)
@@ -288,13 +291,9 @@ def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Set
     with pool, ledger_at(which.ledger, path) as kept, bar(title) as progress:
         say_outdated([job], kept)
         rows = evaluate(job, kept, progress, pool)
-    summarise(rows, job_method, ball, threat is not None)
-    return rows
-
-
-def _finish(rows: Records, out: Path | None) -> None:
     if out is not None:
         say(f"rows: {export(rows, out).resolve()}")
+    summarise(rows, job_method, ball, threat is not None)
 
 
 def _writable(out: Path | None) -> None:

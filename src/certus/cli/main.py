@@ -6,7 +6,6 @@ reads standard output any more.
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,6 +25,8 @@ from certus.cli.demo import demo_command
 from certus.cli.progress import output, say
 from certus.core import CertusError, ContradictionError
 from certus.core.errors import LONGEST, one_line
+
+_UNREAD = 141  # 128 + SIGPIPE, as shells have it
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output().file.flush()  # a full device shows here, and not while the interpreter ends
     except BrokenPipeError:  # whoever read standard output has gone, as in `certus methods | head`
         _drop_output()
-        return 128 + signal.SIGPIPE
+        return _UNREAD
     except (CertusError, OSError, MemoryError) as error:
         return _failed(error)
     except KeyboardInterrupt:
