@@ -11,7 +11,7 @@ import stat
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from certus.core.errors import FileError
@@ -101,7 +101,7 @@ def replaceable(path: Path) -> Path:
             raise FileError(
                 f"{path} cannot be written: the folder {path.parent} does not exist; create it first"
             )
-        if os.path.lexists(target):
+        with suppress(FileNotFoundError):
             _regular(path, target.lstat().st_mode)
         if not os.access(target.parent, os.W_OK | os.X_OK):
             raise FileError(f"{path} cannot be written (its folder is read-only)")
