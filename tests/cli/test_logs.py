@@ -110,7 +110,7 @@ def test_claims_without_proof_are_said_loudly(
         ("report {p} --n 1000 --log-alpha 0", "alpha"),
         ("report {p} {p} --n 1000", "named twice"),
         ("report {p} --n 1000 --logs {p}", "cannot be created"),
-        ("report {t}/none.tsv", "no such file"),
+        ("report {t}/none.tsv", "No such file"),
         ("report {t}/empty.tsv --sigma 1", "empty.tsv: the log holds no rows"),
         ("report {t}/empty.tsv", "state it with --sigma"),
     ],

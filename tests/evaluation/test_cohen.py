@@ -141,7 +141,7 @@ def test_other_files_are_no_logs(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FileError, match="not a readable log"):
         read(path)
-    with pytest.raises(FileError, match="no such file"):
+    with pytest.raises(FileError, match="No such file"):
         read(tmp_path / "none.tsv")
     path.write_text(HEAD)
     assert read(path) == []

@@ -87,7 +87,7 @@ def test_other_files(tmp_path: Path, monkeypatch: object) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FileError, match="not a readable CSV"):
         read(tmp_path / "a.csv")
-    with pytest.raises(FileError, match="no such file"):
+    with pytest.raises(FileError, match="No such file"):
         read(tmp_path / "none.csv")
     with pytest.raises(FileError, match="cannot be written"):
         export(ROWS, tmp_path / "none" / "a.csv")

@@ -232,7 +232,7 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     first = path.read_text(encoding="utf-8")
     assert first == render(data), "the same data gives the same bytes"
     monkeypatch.setattr("certus.report.html.Path.replace", _fail)
-    with pytest.raises(FileError, match="cannot write"):
+    with pytest.raises(FileError, match="cannot be written"):
         write_report(path, dataclasses.replace(data, title="other"))
     assert path.read_text(encoding="utf-8") == first
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

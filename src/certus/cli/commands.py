@@ -24,7 +24,8 @@ from certus.cli.models import (
 )
 from certus.cli.progress import bar, output, say
 from certus.cli.summary import summarise
-from certus.core import ArgumentError, FileError
+from certus.core import ArgumentError
+from certus.core.files import replaceable
 from certus.core.validate import count
 from certus.evaluation import evaluate, export
 from certus.smoothing.names import NOISES, RULES
@@ -96,7 +97,7 @@ def certify_command(
     if len(names) > 1:
         raise ArgumentError("certify runs one method; `certus compare` takes several")
     _writable(out)
-    _finish(_evaluate(model, threat, names[0], which, how), out)
+    _evaluate(model, threat, names[0], which, how, out)
 
 
 def attack_command(
@@ -119,7 +120,7 @@ def attack_command(
     if method not in ATTACKS:
         raise ArgumentError(f"unknown attack {method!r}; choose from: {', '.join(ATTACKS)}")
     _writable(out)
-    _finish(_evaluate(model, threat, method, which, _SETTINGS), out)
+    _evaluate(model, threat, method, which, _SETTINGS, out)
 
 
 def compare_command(
@@ -171,6 +172,7 @@ def compare_command(
     rows: Records = []
     pictures = []
     with pool, ledger_at(which.ledger, out.parent) as kept:
+        replaceable(out)
         for path in models:
             model = load_model(path, loaded)
             own = compare(model, loaded, plan, kept)
@@ -194,6 +196,7 @@ def report_command(tables: Many, out: Path = Path("report.html"), how: About = _
         raise ArgumentError("name at least one table: certus report runs/a/ledger.sqlite")
     from certus.cli.reporting import report
 
+    replaceable(out)
     rows, runs = how.load(tables)
     for path in how.export(rows, runs):
         say(f"log: {path.resolve()}")
@@ -266,7 +269,10 @@ def data_command(
     shown.print(load_data(name, data_dir if data_dir.exists() else None).describe(), soft_wrap=True)
 
 
-def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Settings) -> Records:
+def _evaluate(
+    path: Path, threat: str | None, method: str, which: Rows, how: Settings, out: Path | None
+) -> None:
+    """Compute the rows, write the table, then say what they hold, which perhaps nobody reads."""
     count(which.seed, "seed", least=0)
     pool = which.pool()
     loaded = data_for((path,), which.data, which.data_dir)
@@ -285,21 +291,17 @@ def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Set
     with pool, ledger_at(which.ledger, path) as kept, bar(title) as progress:
         say_outdated([job], kept)
         rows = evaluate(job, kept, progress, pool)
-    summarise(rows, job_method, ball, threat is not None)
-    return rows
-
-
-def _finish(rows: Records, out: Path | None) -> None:
     if out is not None:
         say(f"rows: {export(rows, out).resolve()}")
+    summarise(rows, job_method, ball, threat is not None)
 
 
 def _writable(out: Path | None) -> None:
     """Refuse a table that could not be written, before any work."""
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise ArgumentError(f"--out {out} must end in .csv or .parquet")
-    if out is not None and not out.parent.is_dir():
-        raise FileError(f"--out {out}: the folder {out.parent} does not exist; create it first")
+    if out is not None:
+        replaceable(out)
 
 
 def _grid(text: str) -> list[float]:

@@ -9,8 +9,9 @@ from certus.attacks import PGD
 from certus.certifiers import AttackCertifier, SmoothedAttackCertifier, SmoothingCertifier
 from certus.cli.models import Loaded, Settings, card_dict
 from certus.cli.progress import bar, say
-from certus.core import UnsupportedError
+from certus.core import ArgumentError, UnsupportedError
 from certus.evaluation import InProcess, Job, Ledger, Pool, evaluate, outdated
+from certus.evaluation.table import LEDGERS
 from certus.smoothing import Noise
 from certus.threats import NORMS, NormBall
 from certus.zoo import Dataset
@@ -124,7 +125,12 @@ def runs_of(rows: Sequence[dict[str, Any]], ledger: Ledger) -> list[dict[str, An
 
 
 def ledger_at(path: Path | None, beside: Path) -> Ledger:
-    """The ledger to write to: the given file, or `ledger.sqlite` in a directory."""
+    """The ledger to write to: the given file, or `ledger.sqlite` in a directory.
+
+    Raises ArgumentError for a name by which `report` would not know a ledger.
+    """
     target = path or beside / "ledger.sqlite"
+    if target.suffix.lower() not in LEDGERS:
+        raise ArgumentError(f"--ledger {target} must end in {' or '.join(LEDGERS)}")
     target.parent.mkdir(parents=True, exist_ok=True)
     return Ledger(target)

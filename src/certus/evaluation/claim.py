@@ -17,6 +17,7 @@ from certus.smoothing.noise import ElasticGaussian
 
 _SLACK = 1e-9  # relative; 1 - alpha is rounded
 _LARGEST = 2**53
+_FAR = 1e100  # no two inputs are so far apart
 _ONCE = ("run", "model", "data", "method", "norm", "eps", "index")
 
 
@@ -90,11 +91,12 @@ _FAULTS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("its prediction is no class", lambda r: r["prediction"] < -1),
     (
         "its eps is no size (0 or more, finite)",
-        lambda r: r["eps"] is not None and not 0 <= r["eps"] < math.inf,
+        lambda r: r["eps"] is not None and not 0 <= r["eps"] < _FAR,
     ),
+    ("its radius is no distance of inputs", lambda r: _FAR <= r["radius"] < math.inf),
     ("its radius is below 0", lambda r: r["radius"] < 0),
     ("its confidence does not lie in (0, 1]", lambda r: not 0 < r["confidence"] <= 1),
-    ("its time is below 0", lambda r: r["seconds"] < 0),
+    ("its time is below 0 or endless", lambda r: r["seconds"] < 0 or r["seconds"] == math.inf),
     ("its kind is none", lambda r: r["kind"] not in CLAIMS),
     ("its subject is none", lambda r: not _told_of(r["subject"])),
     ("its threat is not that of its norm and eps", lambda r: not _fits(r)),

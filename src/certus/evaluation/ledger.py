@@ -11,6 +11,7 @@ from torch import Tensor
 from certus.core import ArgumentError, FileError
 from certus.evaluation.claim import settled
 from certus.evaluation.columns import COLUMNS, RUN_COLUMNS
+from certus.evaluation.connection import connected, foreign
 from certus.evaluation.legacy import CLAIMED, OLD_RUN_COLUMNS, claimed, completed
 from certus.evaluation.witness import WITNESS, unpacked
 
@@ -35,19 +36,15 @@ class Ledger:
     """Evaluation rows in one SQLite file (WAL), which several processes may use at once.
 
     A block of rows is written in one transaction: a process that is killed loses at most the block
-    in progress and never leaves half of one. With create=False the file must exist. `wait` is how
-    many seconds to wait for another process that is writing. Everything that SQLite cannot do (not
-    a ledger, damaged, locked, disk full) is a FileError of one line.
+    in progress and never leaves half of one. With create=False the file must exist, and may lie where
+    nothing can be written. `wait` is how many seconds to wait for another process that is writing.
+    Everything that SQLite cannot do (not a ledger, damaged, locked, disk full) is a FileError of one line.
     """
 
     def __init__(self, path: str | Path, *, create: bool = True, wait: float = 10.0) -> None:
         self.path = Path(path)
-        if not create and not self.path.is_file():
-            raise FileError(f"{self.path}: there is no such ledger")
-        if not self.path.parent.is_dir():
-            raise FileError(f"{self.path}: the folder does not exist; create it first")
         with self._speaking():
-            self._db = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
+            self._db = connected(self.path, create=create, wait=wait)
         try:
             with self._speaking():
                 self._open()
@@ -168,7 +165,7 @@ class Ledger:
         mark = self._pragma("application_id")
         if empty and mark == 0:
             self._create()
-        elif mark != APPLICATION:
+        elif mark != APPLICATION or foreign(self._db):
             raise FileError(f"{self.path}: this is a database, but not a Certus ledger")
         version = self._pragma("user_version")
         if version not in READS:
@@ -251,7 +248,7 @@ class Ledger:
         """Turn every error of SQLite into one line that names the file."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
             raise FileError(f"{self.path}: {_advice(error)}") from error
 
     def _settled(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +300,7 @@ def _place(name: str) -> str:
     return f"{'rows' if name in _STORED else 'runs'}.{_sql_name(name)}"
 
 
-def _advice(error: sqlite3.Error) -> str:
+def _advice(error: Exception) -> str:
     text = str(error)
     if "locked" in text or "busy" in text:
         return "another process is writing to the ledger; wait for it or choose another file"

@@ -113,7 +113,7 @@ def _curves(rows: Rows) -> list[Line]:
     lines = []
     for norm, all_rows in group(rows, lambda row: str(row["norm"])).items():
         end = _reach(all_rows) or 1.0
-        dense = [canonical(end * i / POINTS) for i in range(POINTS + 1)]
+        dense = [canonical(end * (i / POINTS)) for i in range(POINTS + 1)]
         for (model, _, method), part in _parts(all_rows).items():
             levels = _levels(part)
             attack = attacking(part[0])

@@ -3,12 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from certus.core import FileError
+from certus.core.files import replacing
 from certus.evaluation.metrics import smoothed
 from certus.report import words
 from certus.report.citations import cited, used
@@ -65,22 +64,8 @@ def write_report(path: Path | str, data: ReportData) -> Path:
     FileError where the folder does not exist or cannot be written.
     """
     target, text = Path(path), render(data)
-    if not target.parent.is_dir():
-        raise FileError(f"the folder {target.parent} does not exist; create it first")
-    scratch: Path | None = None
-    try:
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=".report-", delete=False
-        ) as file:
-            scratch = Path(file.name)
-            file.write(text)
-        scratch.chmod(0o644)
-        scratch.replace(target)
-    except OSError as error:
-        raise FileError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
+    with replacing(target) as draft:
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
     return target
 
 
@@ -176,7 +161,7 @@ def _json(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return dict(value) if isinstance(value, Mapping) else {}
 

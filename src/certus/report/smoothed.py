@@ -165,7 +165,7 @@ def _run(row: Row) -> tuple[str, ...]:
 
 def _entry(name: str, rows: Rows, radii: Sequence[float]) -> Entry:
     end = max((reach(row) for row in rows), default=0.0)
-    points = [canonical(max(end, 0.0) * i / POINTS) for i in range(POINTS + 1)]
+    points = [canonical(max(end, 0.0) * (i / POINTS)) for i in range(POINTS + 1)]
     beyond = canonical(max(end * (1 + 1e-6), 1e-6))  # nothing is certified from there on
     grid = sorted({*points, beyond})
     found = curve(rows, grid)
