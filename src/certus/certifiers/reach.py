@@ -8,8 +8,7 @@ from torch import Tensor
 from certus.certifiers.base import Query
 from certus.core import Answer, Reason, UnsupportedError, Verdict
 from certus.smoothing.noise.conversion import converted, convertible
-
-_WHOLE = ("l0", "l0-pixels", "patch")  # norms that count: a radius of 3 includes three changes
+from certus.threats.norm import norm_of
 
 
 def out_of_reach(norm: str, asked: str) -> str | None:
@@ -39,7 +38,7 @@ def within(query: Query, radius: Tensor, norm: str = "l2") -> list[Answer]:
     found = converted(own.numpy(), norm, asked, size) if known else own.numpy() * math.nan
     if norm == "l2":
         inside = own > query.region.l2_extent(query.x).double().cpu() * (1 + 1e-6)
-    elif norm in _WHOLE:
+    elif norm_of(norm).counts:  # a radius of 3 includes three changes
         inside = torch.from_numpy(found) >= query.radius.double().cpu()
     else:
         inside = torch.from_numpy(found) > query.radius.double().cpu()

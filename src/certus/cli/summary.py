@@ -15,9 +15,9 @@ from certus.evaluation.metrics import (
     smoothed,
 )
 from certus.threats import NormBall
+from certus.threats.norm import norm_of
 
 Records = list[dict[str, Any]]
-_WHOLE = ("l0", "l0-pixels", "patch")
 
 
 def summarise(rows: Records, method: Any, threat: NormBall, asked: bool) -> None:
@@ -49,9 +49,9 @@ def nice_radii(largest: float, norm: str) -> Sequence[float]:
     steps = [
         float(f"{step}e{power}")
         for power in range(-12, 13)
-        for step in ((1, 2, 5) if norm in _WHOLE else (1, 2.5, 5))
+        for step in ((1, 2, 5) if norm_of(norm).counts else (1, 2.5, 5))
     ]
-    least = 1.0 if norm in _WHOLE else 0.0
+    least = 1.0 if norm_of(norm).counts else 0.0
     step = max([least, *(s for s in steps if s <= largest / 2)])
     return [] if not step else [float(f"{step * k:.6g}") for k in range(1, int(largest / step) + 1)]
 

@@ -20,6 +20,7 @@ from certus.evaluation.spelling import in_words
 from certus.evaluation.transcript import PROVED, UNCHECKED, WRONG
 from certus.report.data import Line
 from certus.report.words import figure
+from certus.threats.norm import norm_of
 
 Row = dict[str, Any]
 Rows = Sequence[Row]
@@ -223,7 +224,7 @@ def _facts(row: Row) -> dict[str, str]:
 
 def _grid(end: float, norm: str) -> tuple[float, ...]:
     """Radii from 0 to the largest one certified in equal steps: a quarter as a rule."""
-    whole = norm in ("l0", "l0-pixels", "patch")
+    whole = norm_of(norm).counts
     steps: tuple[float, ...] = (1.0, 2.0, 5.0) if whole else STEPS
     if not whole and end < 2 * STEPS[0]:
         steps = FINE_STEPS

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from certus.report.data import Line, ReportData, Row, number
+from certus.threats.norm import norm_of
 
 DASH = "\u2013"
-NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0", "patch": "patch", "box": "box"}
 
 
 def percent(value: Any, digits: int = 1) -> str:
@@ -61,24 +61,15 @@ def confidence(value: Any) -> str:
 
 def norm(name: str) -> str:
     """A norm as people write it; of a threat without a single size its kind and the hash of the rest."""
-    kind, _, rest = name.partition(":")
-    return f"{NORMS.get(kind, kind)} {rest}".strip()
+    return f"{norm_of(name).symbol} {name.partition(':')[2]}".strip()
 
 
 def threat(name: str, eps: Any) -> str:
     """What the adversary may do, as a clause."""
-    name, _, own = name.partition(":")
-    size = "a size of its own" if own else "r" if eps is None else figure(eps)
-    clauses = {
-        "linf": f"every input value may change by up to {size}",
-        "l2": f"the Euclidean length of the change is at most {size}",
-        "l1": f"the absolute changes add up to at most {size}",
-        "l0": f"at most {size} input values may change, by any amount",
-        "l0-pixels": f"at most {size} pixels may change, by any amount",
-        "patch": f"one square of {size} x {size} pixels may change, by any amount",
-        "box": "every input value may move within its given interval",
-    }
-    return clauses.get(name, f"the threat {name!r} of size {size}")
+    own = ":" in name
+    return norm_of(name).clause.format(
+        size="a size of its own" if own else "r" if eps is None else figure(eps)
+    )
 
 
 def attacked(row: Row) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError
-from certus.core.kinds import KIND, to_json
+from certus.core.kinds import KIND, Kinds, to_json
 from certus.threats.ball import Ball
 from certus.threats.cube import Cube
 from certus.threats.patch import Patched
@@ -249,6 +249,18 @@ def _off(x: Tensor, clip: tuple[float, float]) -> bool:
     low, high = rounded(low, x.dtype, up=False), rounded(high, x.dtype, up=True)
     return bool(((x < low) | (x > high)).any())
 
+
+def of_json(told: Any) -> NormBall:
+    """The ball that `NormBall.to_json` told of; ArgumentError for anything else, a hash of sizes among it."""
+    if not isinstance(told, dict) or told.get(KIND) not in NORMS or "clip" not in told:
+        raise ArgumentError(f"not a ball: {str(told)[:80]}")
+    eps, clip = (_PLAIN.from_json(told[name]) for name in ("eps", "clip"))
+    if isinstance(eps, bool) or not isinstance(eps, int | float):
+        raise ArgumentError(f"not a ball of one size: {str(told)[:80]}")
+    return NORMS[told[KIND]](eps, clip)
+
+
+_PLAIN = Kinds()  # numbers alone
 
 NORMS: dict[str, type[NormBall]] = {ball.norm: ball for ball in (Linf, L2, L1, L0, L0Pixels, Patch)}
 

@@ -5,27 +5,14 @@ import math
 import numpy as np
 
 from certus.core import ArgumentError, validate
+from certus.threats.norm import norm_of
 
 Radius = float | np.ndarray
-
-# |d|_source <= size ** exponent * |d|_target, with equality for the worst d (Hoelder's inequality).
-_EXPONENT = {
-    ("l1", "l1"): 0.0,
-    ("l2", "l2"): 0.0,
-    ("linf", "linf"): 0.0,
-    ("l2", "l1"): 0.0,
-    ("linf", "l1"): 0.0,
-    ("linf", "l2"): 0.0,
-    ("l1", "l2"): 0.5,
-    ("l2", "linf"): 0.5,
-    ("l1", "linf"): 1.0,
-    ("l0-pixels", "l0"): 0.0,  # so many values lie in at most so many pixels
-}
 
 
 def convertible(source: str, target: str) -> bool:
     """Whether a radius in the norm `source` says anything about the norm `target`."""
-    return source == target or (source, target) in _EXPONENT
+    return norm_of(source).exponent(norm_of(target)) is not None
 
 
 def converted(radius: Radius, source: str, target: str, size: int) -> np.ndarray:
@@ -38,7 +25,8 @@ def converted(radius: Radius, source: str, target: str, size: int) -> np.ndarray
     limits on the values, nor is it bounded by one), a negative or NaN radius and size < 1.
     """
     validate.count(size, "size")
-    if not convertible(source, target):
+    exponent = norm_of(source).exponent(norm_of(target))
+    if exponent is None:
         raise ArgumentError(
             f"a radius in {source} certifies nothing in {target}: choose a noise whose norm is "
             f"{target}, or one of l1, l2 and linf for both"
@@ -46,7 +34,6 @@ def converted(radius: Radius, source: str, target: str, size: int) -> np.ndarray
     found = np.asarray(radius, dtype=np.float64)
     if not (found >= 0).all():
         raise ArgumentError("a radius must be a number >= 0")
-    exponent = _EXPONENT.get((source, target), 0.0)
     if exponent == 0.0 or size == 1:
         return found
     factor = math.sqrt(size) if exponent == 0.5 else float(size)
