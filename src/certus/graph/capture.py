@@ -1,23 +1,28 @@
 """From an nn.Module to a Graph by torch.export; parameters stay the module's own tensors."""
 
-import re
 import warnings
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
 import certus.graph.aten  # noqa: F401  (fills the table of builders)
 from certus.core import ArgumentError, ModelError, UnsupportedError
 from certus.core.random import generator
+from certus.core.replay import repeatable, same
 from certus.core.validate import inputs as check_inputs
+from certus.graph import lines
 from certus.graph.agreement import difference, probes
+from certus.graph.answers import check_answers
 from certus.graph.builder import Builder
 from certus.graph.builders import BUILDERS, Arguments, Scope
+from certus.graph.calls import Calls
+from certus.graph.causes import explained
 from certus.graph.composite import constant
 from certus.graph.constants import Constants
-from certus.graph.export import Flat, export
+from certus.graph.export import Flat, Single, export
 from certus.graph.graph import Graph
 from certus.graph.layout import Layout, Unsupported, find_layout, is_size, sizes
 from certus.graph.precision import admissible, limits
@@ -25,6 +30,7 @@ from certus.graph.signature import signature
 from certus.graph.source import Source
 from certus.graph.structural import Reshape
 from certus.graph.whole import Fits
+from certus.graph.wrappers import unwrapped
 
 
 def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Graph:
@@ -48,9 +54,11 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Graph:
         return trace(*_flatten(module, tuple(example)))
     check_inputs(example)
     _check_module(module)
-    exported = export(module, example, BUILDERS.__contains__)
+    check_answers(module, example)
+    single = Single(unwrapped(module))
+    exported = export(single, example, BUILDERS.__contains__)
     before = signature(module)  # what the first call alone fills is not what every call changes
-    graph = _Capture(module, exported).graph(example)
+    graph = _Capture(single, exported).graph(example, module)
     _compare(module, graph, example)
     one = example[:1].detach().clone()
     return replace(
@@ -76,10 +84,24 @@ def _check_module(module: nn.Module) -> None:
             where = f" (its part {name!r} is)" if name else ""
             raise ModelError(f"the model is in training mode{where}; call model.eval() first")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_meta or is_lazy(tensor):
+            raise ModelError(
+                f"parameter {name} of the model has no values yet; load them, or call a lazy model once"
+            )
         # a buffer may be a mask of minus infinity; a parameter is a weight
         infinite = isinstance(tensor, nn.Parameter) and bool(torch.isinf(tensor).any())
         if infinite or bool(torch.isnan(tensor).any()):
             raise ModelError(f"parameter {name} of the model contains NaN or infinite values")
+
+
+# of operations that stand for a part of the model
+_REASONS = {
+    "wrap_with_autocast": "autocast computes in a shorter type: leave it out",
+    "cond": "it decides on values: write it with torch.where",
+    "while_loop": "it decides on values",
+}
+_CALLS = 5  # pairs of them, after which a model that chooses at random is known
+_LONGEST = 300  # characters of an error, if the names of all operations fit
 
 
 class _Capture:
@@ -88,11 +110,11 @@ class _Capture:
     def __init__(self, module: nn.Module, exported: torch.export.ExportedProgram) -> None:
         self.module, self.exported = module, exported
         self.constants = Constants(module, exported)
-        self.problems: list[str] = []
+        self.problems: list[tuple[str, str]] = []  # a target, and its reason and line
         self.broken: set[fx.Node] = set()  # nodes whose result has no place in the graph
         self.scope: Scope
 
-    def graph(self, example: Tensor) -> Graph:
+    def graph(self, example: Tensor, original: nn.Module) -> Graph:
         constants = self.constants
         builder = Builder(tuple(example.shape[1:]), example)
         self.scope = Scope(builder, constants.is_data, constants.value, constants.trainable)
@@ -105,11 +127,10 @@ class _Capture:
             if written and constants.is_data(node):
                 self._add(node)
         if self.problems:
-            listing = "; ".join(dict.fromkeys(self.problems))
-            raise UnsupportedError(f"the model uses operations without a bound rule: {listing}")
+            raise UnsupportedError(_listed(self.problems))
         if not self.scope.layout[result].standard:
             raise UnsupportedError("the model's output has no batch dimension in front")
-        return builder.finish(self.scope.position[result], self.module)
+        return builder.finish(self.scope.position[result], original)
 
     def _add(self, node: fx.Node) -> None:
         """Write one node; a problem is noted, and a stand-in takes its place, to find them all."""
@@ -120,21 +141,21 @@ class _Capture:
             return
         try:
             if target not in BUILDERS:
-                raise Unsupported("")
+                raise Unsupported(_REASONS.get(target, ""))
             if self.broken.isdisjoint(sources):
                 self._build(node)
             else:
                 self.broken.add(node)
-        except (Unsupported, UnsupportedError, ArgumentError, RuntimeError) as why:
-            reason = f" ({str(why).splitlines()[0][:200]})" if str(why) else ""
-            self.problems.append(f"{target}{reason} {where(node)}")
+        except Exception as why:  # whatever a builder stumbles over: it has no rule for this
+            reason = f"({str(why).splitlines()[0][:150]}) " if str(why) else ""
+            self.problems.append((target, f"{reason}{lines.of_node(node)}"))
             self._stand_in(node)
 
     def _build(self, node: fx.Node) -> None:
         values = node.meta["val"]
         single = isinstance(values, Tensor)
         results = [values] if single else list(values)
-        a, entry = Arguments(node, self.scope, where(node)), BUILDERS[str(node.target)]
+        a, entry = Arguments(node, self.scope, lines.of_node(node)), BUILDERS[str(node.target)]
         admissible(a)
         if entry.layout is not None:
             a.settle([entry.layout(a)])
@@ -174,7 +195,7 @@ class _Capture:
         place, layout = self.scope.position[source][index], self.scope.layout[source][index]
         if place is None or layout is None:
             self.broken.add(node)
-            self.problems.append(f"result {index} of {source.target} {where(source)}")
+            self.problems.append((f"result {index} of {source.target}", lines.of_node(source)))
             return
         self.scope.position[node], self.scope.layout[node] = place, layout
 
@@ -192,15 +213,27 @@ class _Capture:
     def _result(self) -> fx.Node:
         results = next(n for n in self.exported.graph.nodes if n.op == "output").args[0]
         signature = self.exported.graph_signature
-        mutated = signature.buffers_to_mutate or signature.user_inputs_to_mutate
-        single = self.exported.call_spec.out_spec.is_leaf()
-        if not single or mutated or not isinstance(results[0], fx.Node):
-            raise ModelError(
-                "the model must return one tensor (no tuple or dict) and change no buffer or input"
-            )
-        if not self.constants.is_data(results[0]):
+        kept = [*signature.buffers_to_mutate.values(), *signature.parameters_to_mutate.values()]
+        if kept:
+            name = kept[0].removeprefix("module.")
+            raise explained(f"changes its buffer or parameter {name!r}", self.module, Calls())
+        if not isinstance(results[0], fx.Node) or not self.constants.is_data(results[0]):
             raise ModelError("the model's output does not depend on its input")
         return results[0]
+
+
+def _listed(problems: list[tuple[str, str]]) -> str:
+    """All operations without a rule, the first of them with reasons and lines as far as they are short."""
+    said = "the model uses operations without a bound rule: "
+    known = dict.fromkeys(problems)
+    shown: list[str] = []
+    for target, why in known:
+        text = f"{target} {why}"
+        if shown and len(said) + len("; ".join([*shown, text])) > _LONGEST:
+            break
+        shown.append(text)
+    rest = dict.fromkeys(target for target, _ in list(known)[len(shown) :])
+    return said + "; ".join(shown) + ("; and " + ", ".join(rest) if rest else "")
 
 
 def _layout(value: Any, a: Arguments | None) -> Layout | None:
@@ -222,18 +255,6 @@ def _needed(result: fx.Node) -> set[fx.Node]:
     return found
 
 
-def where(node: fx.Node) -> str:
-    """The user's source line: the innermost frame outside torch, or the node's name."""
-    frames = re.findall(
-        r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or ""
-    )
-    own = [f for f in frames if "/torch/" not in f[0]] or frames
-    if not own:
-        return f"in {node.name}"
-    file, line, code = own[-1]
-    return f"at {file.rsplit('/', 1)[-1]}:{line} `{code.strip()}`"
-
-
 def _compare(module: nn.Module, graph: Graph, example: Tensor) -> None:
     """Graph and module must agree on inputs around the example and elsewhere, for several batch sizes."""
     with torch.no_grad(), warnings.catch_warnings():
@@ -250,18 +271,24 @@ def _compare(module: nn.Module, graph: Graph, example: Tensor) -> None:
                 expected = module(x)
                 if not isinstance(expected, Tensor) or bool(torch.isfinite(expected).all()):
                     break
-            _agree(graph, x, expected, batch)
+            _agree(module, graph, x, expected, batch)
         x = torch.cat([x, probes(graph.input_shape, example)])
-        _agree(graph, x, module(x), batch)
+        _agree(module, graph, x, module(x), batch)
 
 
-def _agree(graph: Graph, x: Tensor, expected: Any, ordinary: int) -> None:
-    fits = isinstance(expected, Tensor) and len(expected) == len(x)
+def _agree(module: nn.Module, graph: Graph, x: Tensor, expected: Any, ordinary: int) -> None:
+    fits = isinstance(expected, Tensor) and expected.ndim > 0 and len(expected) == len(x)
     worst = difference(graph, x, expected, ordinary) if fits else float("inf")
-    if worst is None or worst != 0:
-        size = float("nan") if worst is None else worst
+    if worst is None:
         raise ModelError(
-            f"the captured graph differs from the model by {size:.2g} relative on random "
-            "inputs; the model may be random, change its input in place, or add truth values or whole "
-            "numbers of a short type, which wrap"
+            "the model gives NaN or infinite values on all random inputs near the example"
+        )
+    if worst != 0:
+        for _ in range(_CALLS):  # it may be random
+            same(module(x), module(x))
+        repeatable(module, x)  # it may mix the batch
+        raise ModelError(
+            f"the captured graph differs from the model by {worst:.2g} relative on random inputs; the model "
+            "may keep something from call to call, write into its input or into a view, or add truth values "
+            "or whole numbers of a short type, which wrap"
         )
