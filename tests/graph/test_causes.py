@@ -86,6 +86,23 @@ def quiet(m, x):
         return m.a(x).float()
 
 
+def chosen(m, x):
+    h = m.a(x)
+    h[h < 0] = 0
+    return h
+
+
+def scaled(m, x):
+    return m.a(x / x.max().item())
+
+
+def many(m, x):
+    x = torch.lgamma(m.a(x)) + torch.i0(x) + torch.digamma(x)
+    x = x.erfinv() + torch.special.entr(x)
+    x = x.cummax(1).values + x.cummin(1).values
+    return x.sort(1).values * x.mode(1, keepdim=True).values
+
+
 class Pair(nn.Module):
     def forward(self, x, mask):
         return x * mask
@@ -193,6 +210,30 @@ FAILURES = {
     ),
     "branch": (lambda: of(branch), X, r"if h.sum\(\) > 0", "torch.where"),
     "number": (lambda: of(lambda m, x: x * float(x.max())), X, "float", r"x.max\(\)"),
+    "close": (
+        lambda: of(lambda m, x: x if torch.allclose(x, x * 2) else -x),
+        *(X, "Python needs the values", "torch.allclose"),
+    ),
+    "distribution": (
+        lambda: of(lambda m, x: torch.distributions.Normal(m.a(x), 1.0).log_prob(torch.ones(3))),
+        *(X, "validate_args=False", "Normal"),
+    ),
+    "ensemble": (
+        lambda: of(
+            lambda m, x: torch.func.vmap(lambda w: x @ w)(m.w).sum(0), w=torch.rand(2, 4, 3)
+        ),
+        *(X, "torch.func.vmap over parameters", "write a loop"),
+    ),
+    "mask": (
+        lambda: of(chosen),
+        X,
+        "aten.index_put",
+        "places that depend on the input: use torch.where",
+    ),
+    "many": (
+        lambda: of(many, a=nn.Linear(4, 4)),
+        *(X, "aten.lgamma", "`x = torch.lgamma(m.a(x))", "; and aten.", "aten.sort", "aten.mode"),
+    ),
     "length": (
         lambda: of(lambda m, x: m.a(x).view(len(x), 3)),
         X,
@@ -219,7 +260,7 @@ FAILURES = {
     ),
     "autocast": (lambda: of(quiet), X, "autocast computes in a shorter type"),
     "read number": (
-        lambda: of(lambda m, x: m.a(x / x.max().item())),
+        lambda: of(scaled),
         X,
         "a number read from a tensor",
     ),

@@ -1,5 +1,6 @@
 """What a module does while it is called: its calls of torch, each with the user's line."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -47,6 +48,12 @@ class Calls(TorchFunctionMode):
             if guards and not self.fixed:
                 place = getattr(getattr(guards[0], "sloc", None), "framework_loc", None)
                 self.fixed = lines.of_summary(place) or line
+
+    def line_of(self, target: str) -> str:
+        """Where a function of the name of an ATen target was called, if in one line alone."""
+        name = target.removeprefix("aten.").split(".")[0]
+        called = {line for call, line in self.found if re.search(rf"\b{name}_?/", call)}
+        return called.pop() if len(called) == 1 else ""
 
 
 def _guards(value: Any) -> Sequence[Any]:

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from certus.graph.agreement import difference, probes
 from certus.graph.answers import check_answers
 from certus.graph.builder import Builder
 from certus.graph.builders import BUILDERS, Arguments, Scope
-from certus.graph.calls import Calls
-from certus.graph.causes import explained
+from certus.graph.calls import Calls, watched
+from certus.graph.causes import LONGEST, explained, tidy
 from certus.graph.composite import constant
 from certus.graph.constants import Constants
 from certus.graph.export import Flat, Single, export
@@ -99,18 +100,19 @@ _REASONS = {
     "wrap_with_autocast": "autocast computes in a shorter type: leave it out",
     "cond": "it decides on values: write it with torch.where",
     "while_loop": "it decides on values",
+    "_remove_batch_dim": "torch.func.vmap over parameters: write a loop, or torch.matmul with all of them",
 }
 _CALLS = 5  # pairs of them, after which a model that chooses at random is known
-_LONGEST = 300  # characters of an error, if the names of all operations fit
+_QUOTED = 110  # characters of a reason
 
 
 class _Capture:
     """One walk over an exported program."""
 
-    def __init__(self, module: nn.Module, exported: torch.export.ExportedProgram) -> None:
+    def __init__(self, module: Single, exported: torch.export.ExportedProgram) -> None:
         self.module, self.exported = module, exported
         self.constants = Constants(module, exported)
-        self.problems: list[tuple[str, str]] = []  # a target, and its reason and line
+        self.problems: list[tuple[str, str, fx.Node]] = []  # name, reason, and which node it is
         self.broken: set[fx.Node] = set()  # nodes whose result has no place in the graph
         self.scope: Scope
 
@@ -127,14 +129,15 @@ class _Capture:
             if written and constants.is_data(node):
                 self._add(node)
         if self.problems:
-            raise UnsupportedError(_listed(self.problems))
+            calls = watched(self.module.module, example[:1].detach().clone())
+            raise UnsupportedError(_listed(self.problems, calls))
         if not self.scope.layout[result].standard:
             raise UnsupportedError("the model's output has no batch dimension in front")
         return builder.finish(self.scope.position[result], original)
 
     def _add(self, node: fx.Node) -> None:
         """Write one node; a problem is noted, and a stand-in takes its place, to find them all."""
-        target = str(node.target)
+        target = _name(node)
         sources = [n for n in node.all_input_nodes if self.constants.is_data(n)]
         if target == "<built-in function getitem>":
             self._pick(node, node.args[0], node.args[1])  # type: ignore[arg-type]
@@ -147,8 +150,8 @@ class _Capture:
             else:
                 self.broken.add(node)
         except Exception as why:  # whatever a builder stumbles over: it has no rule for this
-            reason = f"({str(why).splitlines()[0][:150]}) " if str(why) else ""
-            self.problems.append((target, f"{reason}{lines.of_node(node)}"))
+            reason = f"({str(why).splitlines()[0][:_QUOTED]}) " if str(why) else ""
+            self.problems.append((target, reason, node))
             self._stand_in(node)
 
     def _build(self, node: fx.Node) -> None:
@@ -195,7 +198,7 @@ class _Capture:
         place, layout = self.scope.position[source][index], self.scope.layout[source][index]
         if place is None or layout is None:
             self.broken.add(node)
-            self.problems.append((f"result {index} of {source.target}", lines.of_node(source)))
+            self.problems.append((f"result {index} of {source.target}", "", source))
             return
         self.scope.position[node], self.scope.layout[node] = place, layout
 
@@ -222,18 +225,29 @@ class _Capture:
         return results[0]
 
 
-def _listed(problems: list[tuple[str, str]]) -> str:
-    """All operations without a rule, the first of them with reasons and lines as far as they are short."""
-    said = "the model uses operations without a bound rule: "
-    known = dict.fromkeys(problems)
-    shown: list[str] = []
-    for target, why in known:
-        text = f"{target} {why}"
-        if shown and len(said) + len("; ".join([*shown, text])) > _LONGEST:
+def _name(node: fx.Node) -> str:
+    """How an operation is called: as in the table of builders, or a Python function by its own name."""
+    plain = node.target if isinstance(node.target, FunctionType) else None
+    return plain.__name__ if plain else str(node.target)
+
+
+def _listed(problems: list[tuple[str, str, fx.Node]], calls: Calls) -> str:
+    """All operations without a rule, those that stand for a part of the model before all others.
+
+    Reasons and lines are given as far as there is room.
+    """
+    known = dict.fromkeys(
+        (target, f"{reason}{calls.line_of(target) or lines.of_node(node)}")
+        for target, reason, node in sorted(problems, key=lambda p: p[0] not in _REASONS)
+    )
+    said, full = "the model uses operations without a bound rule: ", [" ".join(k) for k in known]
+    for shown in range(len(full), 0, -1):
+        there = {target for target, _ in list(known)[:shown]}
+        rest = dict.fromkeys(t.removesuffix(".default") for t, _ in known if t not in there)
+        text = said + "; ".join(full[:shown]) + ("; and " + ", ".join(rest) if rest else "")
+        if len(text) <= LONGEST:
             break
-        shown.append(text)
-    rest = dict.fromkeys(target for target, _ in list(known)[len(shown) :])
-    return said + "; ".join(shown) + ("; and " + ", ".join(rest) if rest else "")
+    return tidy(text)
 
 
 def _layout(value: Any, a: Arguments | None) -> Layout | None:

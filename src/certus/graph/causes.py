@@ -10,7 +10,7 @@ from certus.core import CertusError, ModelError, UnsupportedError
 from certus.graph import lines
 from certus.graph.calls import Calls
 
-_LONGEST = 300  # characters of an error
+LONGEST = 300  # characters of an error
 _QUOTED = 140  # characters of torch's words in it
 
 
@@ -124,7 +124,11 @@ CAUSES = (
         "the model turns a tensor into Python numbers {line}, which are not seen any more: keep the tensor",
     ),
     Cause(
-        (r"^error GuardOnDataDependent",),
+        (r"^error GuardOnDataDependent", r"^in distributions/\w+\.py:__init__"),
+        "torch.distributions checks the values that it is given {line}: pass validate_args=False",
+    ),
+    Cause(
+        (r"^error (GuardOnDataDependent|DataDependentOutput)",),
         "Python needs the values of a tensor (if, while, assert, float) {line}; write it with torch.where, "
         "or leave it out if it only checks",
     ),
@@ -195,4 +199,4 @@ def _find(pattern: str, signs: Sequence[Sign]) -> tuple[Sign, dict[str, str]] | 
 def tidy(text: str) -> str:
     """A sentence without the gap that a missing line leaves, and not too long."""
     text = re.sub(r" +([,;:)])", r"\1", " ".join(text.split()))
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

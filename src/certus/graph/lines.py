@@ -1,8 +1,8 @@
 """Lines of the user's code, for errors that name them: "at net.py:12 `code`", or "" where there is none."""
 
-import contextlib
 import linecache
 import re
+import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from traceback import FrameSummary
@@ -12,7 +12,8 @@ import torch
 from torch import fx, nn
 
 _HERE = str(Path(__file__).parent)
-_TORCH = (str(Path(torch.__file__).parent), contextlib.__file__)
+_TORCH = str(Path(torch.__file__).parent)
+_PYTHON = sysconfig.get_path("stdlib")
 _CELLS = ("<stdin>", "<ipython")  # code without a file; other names in <> are written by torch
 _FRAME = r'File "([^"]+)", line (\d+)'
 _LONGEST = 60  # characters of code
@@ -57,8 +58,8 @@ def of_summary(frame: object) -> str:
 def places(error: BaseException) -> list[str]:
     """Files and functions of torch that an error came through: "nn/modules/rnn.py:forward"."""
     codes = [frame.f_code for frame, _ in _frames(error.__traceback__)]
-    inside = [code for code in codes if code.co_filename.startswith(_TORCH[0])]
-    return [f"{code.co_filename[len(_TORCH[0]) + 1 :]}:{code.co_name}" for code in inside]
+    inside = [code for code in codes if code.co_filename.startswith(_TORCH)]
+    return [f"{code.co_filename[len(_TORCH) + 1 :]}:{code.co_name}" for code in inside]
 
 
 def of_caller(frame: FrameType | None) -> str:
@@ -82,8 +83,9 @@ def _last(frames: Iterable[tuple[str, int]]) -> str:
 
 
 def _own(file: str) -> bool:
-    """Whether a file is neither of torch nor of this package."""
-    return file.startswith(_CELLS) or not file.startswith((_HERE, *_TORCH, "<"))
+    """Whether a file is neither of torch, of Python nor of this package."""
+    python = file.startswith(_PYTHON) and "-packages" not in file
+    return file.startswith(_CELLS) or not (python or file.startswith((_HERE, _TORCH, "<")))
 
 
 def _shown(file: str, number: int) -> str:
