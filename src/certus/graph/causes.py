@@ -49,6 +49,7 @@ _SQUEEZE = (
 )
 CAUSES = (
     Cause((r"^call torch\.(autograd\.(grad|backward)|Tensor\.backward)/",), _GRADIENT),
+    Cause((r"^call torch\..*_(make_dual|(grad|jvp)_increment_nesting)/",), _GRADIENT),
     Cause((r"^in _functorch/eager_transforms\.py:.*(grad|vjp|jvp|jac)",), _GRADIENT),
     Cause((r"^error .*does not require grad",), _GRADIENT),
     Cause(

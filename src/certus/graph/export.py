@@ -164,7 +164,7 @@ def _spelled_attention() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """torch.export writes pages about a failure, which the one line of the error stands for."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         out, err = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
         with out, err, warnings.catch_warnings():
