@@ -113,7 +113,15 @@ def test_parameters_stay_those_of_the_network():
     assert torch.allclose(graph(X), wrapper(X), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["hook", "hook before", "own class"])
+@pytest.mark.parametrize("name", ["DataParallel", "AveragedModel", "compiled"])
+def test_a_mere_wrapper_is_looked_through(name):
+    wrapper = WRAPPERS[name](net()).eval()
+    assert isinstance(unwrapped(wrapper), nn.Sequential)
+    wrapper.forward = lambda x: x
+    assert unwrapped(wrapper) is wrapper
+
+
+@pytest.mark.parametrize("kind", ["hook", "hook before", "own class", "own forward"])
 def test_a_wrapper_that_does_more_is_no_mere_wrapper(kind):
     class Doubled(nn.DataParallel):
         def forward(self, x):
@@ -124,6 +132,8 @@ def test_a_wrapper_that_does_more_is_no_mere_wrapper(kind):
         wrapper.register_forward_hook(lambda m, args, out: out.clamp(-50, 50))
     if kind == "hook before":
         wrapper.register_forward_pre_hook(lambda m, args: (args[0].clamp(-50, 50),))
+    if kind == "own forward":
+        wrapper.forward = lambda x: wrapper.module(x.clamp(-50, 50))
     assert unwrapped(wrapper) is wrapper
     graph, far = trace(wrapper, X), 1e3 * X  # where random inputs do not reach
     assert torch.allclose(graph(far), wrapper(far), rtol=1e-5)

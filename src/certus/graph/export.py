@@ -103,11 +103,7 @@ def export(single: Single, example: Tensor, known: Callable[[str], bool]) -> Exp
 
 def _exported(single: nn.Module, two: Tensor) -> ExportedProgram:
     batch = {0: torch.export.Dim("batch", min=2)}
-    with (
-        _quiet(),
-        _spelled_attention(),
-        torch.no_grad(),
-    ):  # so that regions without gradients are none
+    with _quiet(), _spelled_attention(), torch.no_grad():
         return torch.export.export(single, (two,), dynamic_shapes=(batch,))
 
 
