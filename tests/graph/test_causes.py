@@ -97,6 +97,10 @@ def chosen(m, x):
     return h
 
 
+def shifted(m, x):
+    return m.a(x) + 1
+
+
 def scaled(m, x):
     return m.a(x / x.max().item())
 
@@ -157,6 +161,7 @@ FAILURES = {
         lambda: nn.Sequential(torch.jit.script(nn.Sequential(nn.Linear(4, 3))), nn.ReLU()).eval(),
         *(X, "TorchScript"),
     ),
+    "exported": (lambda: torch.export.export(of(shifted), (X,)).module(), X, "an exported program"),
     "quantised": (converted, X, "quantised to whole numbers"),
     "fake quantisation": (
         lambda: of(fake),
@@ -201,6 +206,15 @@ FAILURES = {
     "first row": (lambda: of(lambda m, x: m.a(x)[0]), X, "no batch dimension"),
     "statistics": (unnormed, X, "training mode in part '1'", "track_running_stats"),
     "for pairs": (lambda: of(lambda m, x: m.a(x).view(2, 3)), X, "fails on one", "view"),
+    "scripted, other dtype": (
+        lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 3))).eval(),
+        *(X.double(), "pass x.to(torch.float32)"),
+    ),
+    "distances in a loop": (
+        lambda: of(lambda m, x: torch.stack([torch.cdist(x, m.c)[i] for i in range(len(x))]), c=X),
+        *(X, "size of the batch"),
+    ),
+    "key": (lambda: of(lambda m, x: m.a({"x": x}["image"])), X, "KeyError 'image'"),
     "dict": (lambda: of(lambda m, x: {"logits": m.a(x)}), X, "not a dict with 'logits'"),
     "tuple": (lambda: of(lambda m, x: (m.a(x), x)), X, "not a tuple of length 2"),
     "object": (lambda: of(lambda m, x: slice(m.a(x))), X, "not an object of the class slice"),

@@ -13,6 +13,8 @@ from certus.graph.causes import explained
 from certus.graph.remedies import remedy
 from certus.graph.wrappers import unwrapped
 
+_KEYS = 4  # of a dict that are shown
+
 
 def check_answers(module: nn.Module, example: Tensor) -> None:
     """ModelError, with what to do, unless a module answers one input and two as one tensor, row for row.
@@ -37,8 +39,7 @@ def _answer(module: nn.Module, x: Tensor, failed: str, hint: Callable[[], str] =
         try:
             answer = module(own)
         except Exception as error:
-            said = hint() or next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise _explained(f"{failed}: {said}", module, x, error) from error
+            raise _explained(f"{failed}: {hint() or _said(error)}", module, x, error) from error
         if not torch.equal(x, own):
             raise _explained("changes its input", module, x)
     return answer
@@ -50,10 +51,17 @@ def _explained(
     return explained(seen, module, watched(unwrapped(module), x.clone()), error)
 
 
+def _said(error: Exception) -> str:
+    """The first line of an error, with its kind where the words alone may be a mere name."""
+    said = next(iter(str(error).strip().splitlines()), "")
+    plain = isinstance(error, RuntimeError | ValueError) and said
+    return said if plain else f"{type(error).__name__} {said}"
+
+
 def _words(answer: Any) -> str:
     """A dict, a tuple or another object in words."""
     if isinstance(answer, dict):
-        return f"a dict with {', '.join(map(repr, answer))}"
+        return f"a dict with {', '.join(map(repr, list(answer)[:_KEYS]))}"
     if isinstance(answer, tuple | list):
         return f"a {'tuple' if isinstance(answer, tuple) else 'list'} of length {len(answer)}"
     return f"an object of the class {type(answer).__name__}"

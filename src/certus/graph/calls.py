@@ -19,8 +19,8 @@ _MOST = 10_000  # calls that are kept
 class Calls(TorchFunctionMode):
     """Keeps the calls of torch's functions made inside it, as they pass torch's own override protocol.
 
-    found: pairs of a name such as "torch.Tensor.squeeze/1" (with the number of arguments) and a
-    line. fixed: the line where an export under way first took the batch size for a number.
+    found: pairs of a text such as "torch.Tensor.squeeze/1 in forward" (with the number of arguments and
+    the calling function) and a line. fixed: the line where an export first relied on the batch size.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,12 @@ class Calls(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Note the call and make it."""
-        kwargs = kwargs or {}
-        line = lines.of_caller(sys._getframe(1))
+        kwargs, caller = kwargs or {}, sys._getframe(1)
+        line = lines.of_caller(caller)
         if len(self.found) < _MOST:
-            name = resolve_name(func) or f"{func.__module__}.{func.__name__}"
-            self.found.append((f"{name}/{len(args) + len(kwargs)}", line))
+            name = resolve_name(func) or f"{func.__module__}.{getattr(func, '__name__', '')}"
+            count = len(args) + len(kwargs)
+            self.found.append((f"{name}/{count} in {caller.f_code.co_name}", line))
         try:
             return func(*args, **kwargs)
         finally:

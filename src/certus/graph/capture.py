@@ -81,6 +81,11 @@ def _check_module(module: nn.Module) -> None:
     if not isinstance(module, nn.Module):
         raise ModelError(f"expected a torch.nn.Module, got {type(module).__name__}")
     for name, part in module.named_modules():
+        if part.training and "eval" in vars(part):  # torch.export puts a refusal there
+            raise ModelError(
+                "the model is an exported program, which has no evaluation mode; pass the module that was "
+                "exported"
+            )
         if part.training:
             where = f" (its part {name!r} is)" if name else ""
             raise ModelError(f"the model is in training mode{where}; call model.eval() first")

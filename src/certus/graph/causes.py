@@ -18,8 +18,8 @@ _QUOTED = 140  # characters of torch's words in it
 class Sign:
     """Something that was seen, with the user's line.
 
-    text: "error Kind: words", "in file:function" (of torch, which it came through), "call name/arguments",
-    "part class", "size" (where an export first relied on the batch size), or what `explained` was told.
+    text: "error Kind: words", "in file:function" (of torch, which it came through), "call name/arguments in
+    function", "part class", "size" (where an export first relied on the batch size), or what was `seen`.
     """
 
     text: str
@@ -53,30 +53,30 @@ CAUSES = (
     Cause((r"^in _functorch/eager_transforms\.py:.*(grad|vjp|jvp|jac)",), _GRADIENT),
     Cause((r"^error .*does not require grad",), _GRADIENT),
     Cause(
-        (r"^part .*\.(?P<found>\w*ScriptModule|TopLevelTracedModule)$",),
+        (r"^export", r"^part .*\.(?P<found>\w*ScriptModule|TopLevelTracedModule)$"),
         "the model is or holds a TorchScript module ({found}), whose code torch.export cannot read: pass the "
         "nn.Module that was scripted, with the weights loaded into it",
     ),
     Cause(
-        (r"^part torch\.ao\.nn\.(?:\w+\.)*quantized\..*\.(?P<found>\w+)$",),
+        (r"^export", r"^part torch\.ao\.nn\.(?:\w+\.)*quantized\..*\.(?P<found>\w+)$"),
         "the model is quantised to whole numbers (its part {found}), which has no rules: pass the model as "
         "it was before the conversion",
     ),
     Cause(
         (
-            r"^error \w*: (?P<found>aten\.\w+?)(?:_cachemask)?(?:\.\w+)? ",
+            r"^error \w*: (?P<found>aten\.\w+?)(?:_cachemask)?(?:\.\w+)?(?=\s|$)",
             r"^error UnsupportedOperatorException",
         ),
         "the model uses operations without a bound rule: {found} {line}",
         UnsupportedError,
     ),
     Cause(
-        (r"^(error|changes)", r"^part torch\.ao\.quantization\.fake_quantize\.(?P<found>\w+)$"),
+        (r"^(export|changes)", r"^part torch\.ao\.quantization\.fake_quantize\.(?P<found>\w+)$"),
         "the model is prepared for quantisation, and its fake quantisation ({found}) goes on observing: "
         "write it as scale * (torch.round(x / scale + zero).clamp(low, high) - zero)",
     ),
     Cause(
-        (r"^error UserError", r"^call torch\.(functional\.)?cdist/"),
+        (r"^error UserError: [\s\S]*<= 25\b", r"^call torch\.(functional\.)?cdist/"),
         "torch.cdist computes otherwise for more than 25 rows {line}: write "
         "(a[:, None] - b).square().sum(-1).sqrt()",
     ),
@@ -98,7 +98,7 @@ CAUSES = (
         "every answer depends on the batch; build it with track_running_stats=True",
         UnsupportedError,
     ),
-    Cause((r"^(lost|alone)\b", r"^call torch\.(Tensor\.)?squeeze/1$"), _SQUEEZE),
+    Cause((r"^(lost|alone)\b", r"^call torch\.(Tensor\.)?squeeze/1 "), _SQUEEZE),
     Cause(
         (r"^lost (?P<found>.*)",),
         "the model's output has no batch dimension in front: its shape is {found}; keep dimension 0 as it is",
@@ -121,7 +121,7 @@ CAUSES = (
         "the model leaves torch for numpy {line}, where no operation is seen: use the function of torch",
     ),
     Cause(
-        (r"^error UserError", r"^call torch\.Tensor\.(tolist|item)/"),
+        (r"^error UserError", r"^call .* in tolist$"),
         "the model turns a tensor into Python numbers {line}, which are not seen any more: keep the tensor",
     ),
     Cause(
@@ -161,7 +161,8 @@ def explained(
 ) -> CertusError:
     """The error for the user: the first of the CAUSES whose signs were all seen.
 
-    seen: what the caller saw itself ("" if only the error). calls: what the module called until then.
+    seen: what the caller saw: "export", "failed (2, 4): words", "returns a tuple" and such. calls: what
+    the module called until then.
     """
     signs = list(_signs(seen, module, calls, error))
     for cause in CAUSES:
@@ -178,8 +179,7 @@ def _signs(seen: str, module: nn.Module, calls: Calls, error: Exception | None) 
     line = "" if error is None else lines.of_error(error, module)
     yield Sign(seen, line)
     if error is not None:
-        said = next(iter(str(error).strip().splitlines()), "")
-        yield Sign(f"error {type(error).__name__}: {said} ", line)
+        yield Sign(f"error {type(error).__name__}: {str(error).strip()}", line)
         for place in lines.places(error):
             yield Sign(f"in {place}", line)
     for kind in dict.fromkeys(type(part) for part in module.modules()):

@@ -93,12 +93,12 @@ def export(single: Single, example: Tensor, known: Callable[[str], bool]) -> Exp
         calls = Calls()
         with suppress(Exception):  # the same once more, watched
             _exported(_Watched(single.module, calls), two)
-        raise explained("", single.module, calls, error) from error
+        raise explained("export", single.module, calls, error) from error
     try:
         with _quiet():
             return _simplified(program, known)
     except Exception as error:
-        raise explained("", single.module, Calls(), error) from error
+        raise explained("export", single.module, Calls(), error) from error
 
 
 def _exported(single: nn.Module, two: Tensor) -> ExportedProgram:

@@ -12,7 +12,7 @@ _WRAPPERS = {
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside wrappers that compute the same; one with hooks or its own forward is left as it is."""
+    """The module inside wrappers that compute the same; one with hooks or its own forward stays as it is."""
     while not (module._forward_hooks or module._forward_pre_hooks):
         name = _WRAPPERS.get(f"{type(module).__module__}.{type(module).__qualname__}")
         if name is None or not str(module.forward.__module__).startswith("torch."):
