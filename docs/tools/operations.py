@@ -48,7 +48,7 @@ them alone. Modules arrive as functions: `nn.LSTM` as `lstm`, `nn.MultiheadAtten
 `layer_norm`. What a network computes without its input (weights from weights, shapes, masks, ranges) is
 evaluated, whatever it uses.
 
-Refused, with the line of your code or the name of the ONNX node: what is not listed, control flow on values,
+Refused, with the line of your code or the name of the ONNX node: what is not listed, decisions on values,
 results whose size depends on values, and whatever mixes the inputs of a batch.
 """
 

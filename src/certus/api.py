@@ -171,7 +171,7 @@ def _check_fit(graph: Graph, x: Tensor, spec: Tensor | None) -> None:
 def _graph(model: Module, x: Tensor) -> Graph:
     if isinstance(model, Graph):
         return model
-    return trace(model, x[:1])
+    return trace(model, x)
 
 
 def _region(x: Tensor | Region, threat: Threat | None) -> Region:

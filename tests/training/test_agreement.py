@@ -97,7 +97,19 @@ def zero_gate():
     return Net(lambda n, h: h + n.gate * n.side(h.detach()), gate=gate, side=nn.Linear(8, 8))
 
 
+def without_gradients(net, h):
+    """The branch without gradient is switched off at the initial weights."""
+    with torch.no_grad():
+        side = net.side(h)
+    return h + net.gate * side
+
+
 REFUSED = {
+    "no_grad": (lambda: Net(torch.no_grad()(lambda n, h: 2 * h)), "no gradient recorded at"),
+    "no_grad behind a zero": (
+        lambda: Net(without_gradients, gate=nn.Parameter(torch.zeros(1)), side=nn.Linear(8, 8)),
+        "no gradient recorded at test_agreement.py",
+    ),
     "detach": (lambda: Net(lambda n, h: h.detach()), "detach at test_agreement.py"),
     "detach in a residual": (lambda: Net(lambda n, h: h + h.detach()), "'first.weight'"),
     "detach behind a zero": (zero_gate, "detach"),
@@ -150,6 +162,12 @@ def frozen_first():
     return net
 
 
+def frozen_without_gradients():
+    net = Net(torch.no_grad()(lambda n, h: 2 * h))
+    net.first.requires_grad_(False)
+    return net
+
+
 def kept():
     net = chain(nn.Linear(6, 8), nn.RReLU(), nn.Linear(8, 3)).train()
     net[1].eval()
@@ -159,6 +177,7 @@ def kept():
 ACCEPTED = {
     "plain": lambda: Net(lambda n, h: h),
     "detach of what is frozen": frozen_first,
+    "no_grad around what is frozen": frozen_without_gradients,
     "checkpoint": lambda: Net(lambda n, h: checkpoint(torch.tanh, h, use_reentrant=False)),
     "float64": lambda: Net(lambda n, h: h).double(),
     "constants of its dtype": lambda: Net(lambda n, h: h @ n.mix, mix=torch.eye(8)),

@@ -87,6 +87,9 @@ def _sources(a: Arguments) -> list[fx.Node]:
         if is_size(node):
             continue
         value = node.meta["val"]
+        moves = value.is_floating_point() or node in (a["self"], a["src"], a["values"])
+        if a.is_data(node) and not moves:
+            raise Unsupported("places that depend on the input: use torch.where")
         if a.is_data(node) or value.is_floating_point():
             found.append(node)
     return found

@@ -4,14 +4,16 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.overrides import TorchFunctionMode
 
-from certus.core import ModelError
+from certus.graph.calls import Calls
+from certus.graph.causes import explained
 from certus.graph.op import Shape
 
 _DROPOUT = ("aten.dropout.", "aten.feature_dropout.", "aten.alpha_dropout.", "aten.dropout_.")
@@ -37,31 +39,72 @@ class Flat(nn.Module):
         return self.module(*self.split(x))
 
 
-def export(module: nn.Module, example: Tensor, known: Callable[[str], bool]) -> ExportedProgram:
+class Single(nn.Module):
+    """A module as one that takes a single positional argument, whatever it is called or wrapped in."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.train(module.training)
+
+    def forward(self, x: Tensor) -> Any:
+        """The module itself."""
+        with _OneMode():
+            return self.module(x)
+
+
+class _Watched(Single):
+    """The same, with its calls of torch kept."""
+
+    def __init__(self, module: nn.Module, calls: Calls) -> None:
+        super().__init__(module)
+        self.calls = calls
+
+    def forward(self, x: Tensor) -> Any:
+        """The module itself."""
+        with _OneMode(), self.calls:
+            return self.module(x)
+
+
+class _OneMode(TorchFunctionMode):
+    """Turns gradients neither on nor off, which changes no value, but is an operation for torch.export."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """All other functions as they are."""
+        return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
+
+
+def export(single: Single, example: Tensor, known: Callable[[str], bool]) -> ExportedProgram:
     """The program of a module for any batch size.
 
     Operations in place are rewritten as functions of values, and an operation whose target is not
-    `known` is decomposed where torch can do so.
+    `known` is decomposed where torch can do so. Raises what `explained` finds to be the cause of a failure.
     """
     two = example[:1].detach().repeat(2, *[1] * (example.ndim - 1))  # a batch of one is specialised
-    batch = {0: torch.export.Dim("batch", min=2)}
-    with torch.no_grad(), warnings.catch_warnings():  # its own error (shape, dtype) is the clearest
-        warnings.simplefilter("ignore")
-        try:
-            module(two)
-        except Exception as error:
-            raise ModelError(
-                f"the model fails on an input {tuple(two.shape)}: {_line(error)}"
-            ) from error
     try:
-        with _quiet(), _spelled_attention():
-            program = torch.export.export(module, (two,), dynamic_shapes=(batch,))
+        program = _exported(single, two)
+    except Exception as error:
+        calls = Calls()
+        with suppress(Exception):  # the same once more, watched
+            _exported(_Watched(single.module, calls), two)
+        raise explained("export", single.module, calls, error) from error
+    try:
+        with _quiet():
             return _simplified(program, known)
     except Exception as error:
-        raise ModelError(
-            "torch.export cannot capture the model (control flow on values, a fixed batch size such as "
-            f"len(x) in place of x.shape[0], or Python side effects): {_line(error)}"
-        ) from error
+        raise explained("export", single.module, Calls(), error) from error
+
+
+def _exported(single: nn.Module, two: Tensor) -> ExportedProgram:
+    batch = {0: torch.export.Dim("batch", min=2)}
+    with _quiet(), _spelled_attention(), torch.no_grad():
+        return torch.export.export(single, (two,), dynamic_shapes=(batch,))
 
 
 def _simplified(program: ExportedProgram, known: Callable[[str], bool]) -> ExportedProgram:
@@ -117,7 +160,7 @@ def _spelled_attention() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """torch.export writes pages about a failure, which the one line of the error stands for."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         out, err = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
         with out, err, warnings.catch_warnings():
@@ -125,8 +168,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__

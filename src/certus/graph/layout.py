@@ -72,7 +72,7 @@ def find_layout(shape: Sequence[Any], like: Sequence[tuple[Layout, int]] = ()) -
     """
     axes = [i for i, size in enumerate(shape) if symbolic(size)]
     if not axes:
-        raise Unsupported("the result has no batch dimension")
+        raise Unsupported("the result has no batch dimension: keep dimension 0")
     if len(axes) > 1:
         raise Unsupported("the batch appears in several dimensions")
     multiple = factor(shape[axes[0]])
