@@ -7,7 +7,7 @@ import numpy as np
 from certus.graph import composite
 from certus.graph.onnx.build_logic import first_place
 from certus.graph.onnx.build_moves import size_of
-from certus.graph.onnx.fold_math import reduced_axes
+from certus.graph.onnx.shapes import reduced_axes
 from certus.graph.onnx.table import Call, axis_of, builds
 from certus.graph.onnx.values import Data
 from certus.graph.powers import Exp, Log

@@ -13,10 +13,7 @@ from certus.graph.onnx import (
     build_recurrent,
     build_reduce,
     build_resize,
-    fold_math,
-    fold_moves,
 )
-from certus.graph.onnx.table import BUILDERS, FOLDS
 
 MODULES = (
     build_arithmetic,
@@ -31,11 +28,4 @@ MODULES = (
     build_recurrent,
     build_reduce,
     build_resize,
-    fold_math,
-    fold_moves,
 )
-
-
-def known() -> list[str]:
-    """The ONNX operators that can be imported, in order of the alphabet."""
-    return sorted(set(BUILDERS) | set(FOLDS) | {"If"})
