@@ -21,6 +21,7 @@ from certus.graph.affine import (
 from certus.graph.bilinear import Mul, Product
 from certus.graph.builder import Builder
 from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
+from certus.graph.inverse import Acosh
 from certus.graph.op import Op
 from certus.graph.piecewise import Prelu
 from certus.graph.powers import Log, Power, Reciprocal, Sqrt
@@ -38,6 +39,7 @@ from certus.graph.structural import (
     Reduce,
     Reshape,
     Resize,
+    ScatterAdd,
     Select,
     Slice,
 )
@@ -114,6 +116,7 @@ _OTHERS = (
     Example(AdaptiveAvgPool((2,)), ((1, 5),)),
     Example(Pad((1, 1), 0.5), ((3,),)),
     Example(Gather(torch.tensor([2, 0, 2, 1]), (2, 2)), ((3,),)),
+    Example(ScatterAdd(torch.tensor([2, 0, 2, 1]), (3,)), ((2, 2),)),
     Example(Flip((1,)), ((3,),)),
     Example(CumSum(1), ((3,),)),
     Example(Resize((4,)), ((1, 2),)),
@@ -135,6 +138,7 @@ _OTHERS = (
     Example(Softmax(1), ((3,),)),
     Example(MaskedSoftmax(1, torch.tensor([[True, False, True]])), ((3,),)),
     Example(LogSumExp(1), ((3,),)),
+    Example(Acosh(), ((3,),), 1.2, 1.9),
     Example(Fits(-2.0, 2.0), ((3,),)),
     Example(FloorDivide(torch.tensor(0.3).double()), ((3,),)),
 )

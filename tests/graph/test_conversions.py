@@ -92,7 +92,7 @@ def test_sums_of_whole_numbers_end_with_their_type_too():
         assert bool(torch.isfinite(bounds.lower[0, 0])) == finite
 
 
-@pytest.mark.parametrize("op", ["Div", "Pow"])
+@pytest.mark.parametrize("op", ["Div", "Mod", "Pow"])
 def test_what_means_something_else_on_whole_numbers_is_refused(op):
     nodes = [
         node("Cast", "x", "a", to=WHOLE["int32"]),

@@ -85,6 +85,7 @@ CASES = {
         deconv(1, 2, (2, 1, 2), (2, 1, 1), (0, 0, 1), (0, 0, 0), (1, 1, 1)),
         [(1, 2, 2, 3)],
     ),
+    "scatter add": (structural.ScatterAdd(torch.tensor([3, 0, 0, 5, 3, 3]), (7,)), [(2, 3)]),
     "gather": (structural.Gather(torch.tensor([3, 0, 0, 5, 3, 3]), (2, 3)), [(2, 3)]),
     "flip": (structural.Flip((1, 3)), [(2, 3, 2)]),
     "cumsum": (structural.CumSum(1), [(4, 2)]),

@@ -32,6 +32,7 @@ from certus.graph.structural import (
     Reduce,
     Reshape,
     Resize,
+    ScatterAdd,
     Select,
     Slice,
 )
@@ -87,6 +88,12 @@ def _expand(op: Expand, shapes: list[Shape], out: Shape) -> Terms:
 def _gather(op: Gather, shapes: list[Shape], out: Shape) -> Terms:
     """Copies; the transpose sums those of the value that is read most."""
     return Terms(0, _copies(int(torch.bincount(op.index).max()) if op.index.numel() else 0))
+
+
+@terms.register(ScatterAdd)
+def _scatter_add(op: ScatterAdd, shapes: list[Shape], out: Shape) -> Terms:
+    """The sum at the place where most values meet; backwards copies."""
+    return Terms(_copies(int(torch.bincount(op.index).max()) if op.index.numel() else 0), 0)
 
 
 @terms.register(Linear)

@@ -8,4 +8,6 @@ import certus.graph.aten_linear
 import certus.graph.aten_move
 import certus.graph.aten_pool
 import certus.graph.aten_reduce
-import certus.graph.aten_shape  # noqa: F401
+import certus.graph.aten_scatter
+import certus.graph.aten_shape
+import certus.graph.aten_step  # noqa: F401

@@ -11,7 +11,7 @@ from certus.graph.layout import is_size, symbolic
 from certus.graph.structural import Concat, Gather, Pad, Reshape
 
 _FILLED = -1.0  # marks a place that a number is written to
-_BATCH = 2
+BATCH = 2
 
 
 @builds(
@@ -20,7 +20,11 @@ _BATCH = 2
     *("take_along_dim.default", "diagonal.default", "diag_embed.default", "rot90.default"),
     *("pixel_shuffle.default", "pixel_unshuffle.default", "channel_shuffle.default"),
     *("native_channel_shuffle.default", "unfold.default", "im2col.default", "tril.default"),
-    *("triu.default", "slice_scatter.default", "select_scatter.default", "index_put.default"),
+    *(
+        "triu.default",
+        "slice_scatter.default",
+        "select_scatter.default",
+    ),
     *("diagonal_scatter.default", "scatter.src", "scatter.value", "index_copy.default"),
     *("index_fill.int_Scalar", "masked_scatter.default", "copy.default", "unfold_copy.default"),
     *(f"{kind}_pad{d}d.default" for kind in ("reflection", "replication") for d in (1, 2, 3)),
@@ -28,10 +32,8 @@ _BATCH = 2
 )
 def moved(a: Arguments) -> int:
     """A Gather whose indices are those of numbered values sent through the operation itself."""
-    if a["accumulate"] or a["reduce"]:
-        raise Unsupported("values that are added up where they meet")
     sources = _sources(a)
-    positions = [a.at(node, _rank(a, node)) for node in sources]
+    positions = [a.at(node, rank_of(a, node)) for node in sources]
     counts = [torch.Size(a.shape(p)).numel() for p in positions]
     total, constant = sum(counts), [0.0]
     examples = {}
@@ -39,7 +41,7 @@ def moved(a: Arguments) -> int:
         numbers = start + 1 + torch.arange(count, dtype=torch.float64)
         whole = _batched(numbers.view(a.one(node)), node.meta["val"].shape)
         if a.is_data(node):  # numbers of the second input of the batch are larger by the total
-            whole = whole + total * torch.arange(_BATCH).view(-1, *[1] * (whole.ndim - 1))
+            whole = whole + total * torch.arange(BATCH).view(-1, *[1] * (whole.ndim - 1))
         else:
             constant += numbers.tolist()
         examples[node] = whole
@@ -50,7 +52,7 @@ def moved(a: Arguments) -> int:
     return _gathered(a, positions, first)
 
 
-def _rank(a: Arguments, node: fx.Node) -> int:
+def rank_of(a: Arguments, node: fx.Node) -> int:
     """Dimensions of a constant whose first one is the batch; -1 where it has no batch."""
     shape = node.meta["val"].shape
     return len(shape) if any(symbolic(size) for size in shape) else -1
@@ -58,7 +60,7 @@ def _rank(a: Arguments, node: fx.Node) -> int:
 
 def _batched(value: Tensor, shape: Any) -> Tensor:
     """A value for a batch of one, repeated to the example's batch where the shape has it."""
-    sizes = [_BATCH if symbolic(size) else -1 for size in shape]
+    sizes = [BATCH if symbolic(size) else -1 for size in shape]
     return value.expand(sizes) if sizes else value
 
 
@@ -107,8 +109,8 @@ def _run(a: Arguments, examples: dict[fx.Node, Tensor]) -> Tensor:
             if not isinstance(value, torch.SymInt):
                 return value
             expr = value.node.expr
-            return int(expr.subs({symbol: _BATCH for symbol in expr.free_symbols}))
-        return _index(a, node)
+            return int(expr.subs({symbol: BATCH for symbol in expr.free_symbols}))
+        return index_of(a, node)
 
     args = list(torch.fx.map_arg(a.node.args, look))
     kwargs = torch.fx.map_arg(a.node.kwargs, look)
@@ -121,7 +123,7 @@ def _run(a: Arguments, examples: dict[fx.Node, Tensor]) -> Tensor:
     return a.node.target(*args, **kwargs)  # type: ignore[operator]
 
 
-def _index(a: Arguments, node: fx.Node) -> Tensor:
+def index_of(a: Arguments, node: fx.Node) -> Tensor:
     """A constant index or condition for the example's batch."""
     return _batched(a.fixed(node).cpu(), node.meta["val"].shape)
 

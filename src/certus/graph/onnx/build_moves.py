@@ -8,7 +8,7 @@ import torch
 
 from certus.graph import composite, structural
 from certus.graph.onnx import shapes
-from certus.graph.onnx.build_arithmetic import multiply
+from certus.graph.onnx.build_arithmetic import add, multiply
 from certus.graph.onnx.fold import evaluated
 from certus.graph.onnx.table import (
     Call,
@@ -19,7 +19,7 @@ from certus.graph.onnx.table import (
     broadcast,
     builds,
 )
-from certus.graph.onnx.values import Data, kind_of
+from certus.graph.onnx.values import Data, canonical, kind_of
 
 
 @builds("Reshape")
@@ -188,15 +188,32 @@ def _scatter(call: Call) -> Data:
     """Constant places: entries of the old value and of the updates side by side, then selected."""
     if not isinstance(call[1], np.ndarray):
         raise Unsupported("a scatter to places that depend on the input")
-    if call.attribute("reduction", "none") != "none":
-        raise Unsupported(f"a scatter with reduction {call.attribute('reduction')}")
+    how = call.attribute("reduction", "none")
+    if how not in ("none", "add"):
+        raise Unsupported(f"a scatter with reduction {how}")
     base, updates = as_data(call, call[0]), as_data(call, call[2])
     old = numbered(base.shape)
+    if how == "add":
+        return _added(call, base, updates)
     places = _places(call, [old, call[1], numbered(updates.shape, old.size)])
     flat = [call.at(v, (size_of(v),)) for v in (base, updates)]
     total = old.size + size_of(updates)
     joined = call.put(structural.Concat(1), *flat, shape=(total,), kind=base.kind)
     return picked(call, joined, places)
+
+
+def _added(call: Call, base: Data, updates: Data) -> Data:
+    """The old values plus the updates that arrive at their places."""
+    numbers = torch.arange(size_of(base)).view(base.shape)
+    index = torch.tensor(call.array(1), dtype=torch.int64)
+    if call.node.op == "ScatterND":
+        places = numbers[tuple(index.movedim(-1, 0))]
+    else:
+        axis = axis_of(int(call.attribute("axis", 0)), base.rank)
+        places = numbers.gather(axis, index % base.shape[axis])
+    op = structural.ScatterAdd(places.flatten().to(call.writer.like.device), canonical(base.shape))
+    arrived = call.put(op, updates.position, shape=base.shape, kind=base.kind)
+    return add(call, base, arrived)
 
 
 @builds("CumSum")

@@ -1,0 +1,32 @@
+"""Functions with jumps, inverse functions, order statistics, sums by index and spectra: bodies, shapes."""
+
+import torch
+
+SMALL, LONG = (2, 3), (4, 6)
+
+STEPS = {
+    "towards-zero": lambda x: (7 * x - 3).trunc() + (5 * x - 2).fix() + torch.div(x - 3, 0.4, rounding_mode="trunc"),
+    "fraction": lambda x: (7 * x - 3).frac() + x.round(decimals=1),
+    "remainder": lambda x: (9 * x - 4) % 2 + torch.remainder(9 * x - 4, -1.5) + torch.remainder(x, torch.tensor([0.5, -0.2, 3.0])),
+    "fmod": lambda x: torch.fmod(9 * x - 4, 2) + torch.fmod(3 * x - 1, torch.tensor([0.5, -0.2, 3.0])),
+    "heaviside": lambda x: sum(torch.heaviside(x.round(decimals=1) - 0.5, v) for v in torch.tensor([[1.0], [0.0], [0.25]]).to(x)),
+    "inverse": lambda x: (2 * x).asinh() + (x + 1.5).acosh() + (x / 2).atanh() + (x / 2).asin() - (x / 2).acos(),
+}  # fmt: skip
+
+EDGES = torch.tensor([1, 3, 0, 0, 1, 2]), torch.tensor([0, 0, 1, 3, 2, 2])
+WIDE = EDGES[1][:5, None].expand(5, 6)
+SUMS = {
+    "index-add": lambda x: torch.zeros_like(x).index_add(1, EDGES[1], x[:, EDGES[0]]),
+    "index-add-onto": lambda x: x.index_add(2, EDGES[1], x.relu(), alpha=-0.5) + torch.ones_like(x).index_add_(1, EDGES[0], x[:, EDGES[1]]),
+    "scatter-add": lambda x: torch.zeros_like(x).scatter_add(1, WIDE.expand(x.shape[0], 5, 6), torch.cat([x, 2 * x], 1)),
+    "scatter-add-ones": lambda x: x.scatter_add(2, EDGES[1].expand(x.shape[0], 4, 6), torch.ones_like(x)),
+    "scatter-reduce": lambda x: torch.zeros_like(x).scatter_reduce(1, WIDE[:4].expand(x.shape[0], 4, 6), x, "sum"),
+    "scatter-mean": lambda x: x.scatter_reduce(1, WIDE[:4].expand(x.shape[0], 4, 6), x.exp(), "mean", include_self=False),
+    "scatter-mean-self": lambda x: x.scatter_reduce(1, WIDE[:4].expand(x.shape[0], 4, 6), x.exp(), "mean"),
+    "index-put": lambda x: torch.ops.aten.index_put(x, [None, EDGES[1]], x[:, EDGES[0]].exp(), True),
+    "index-put-wide": lambda x: torch.ops.aten.index_put(x, [None, EDGES[1][:3], EDGES[0][:3]], x[:, :1, :1].squeeze(1), True),
+    "index-reduce": lambda x: x.index_reduce(1, EDGES[1], x[:, EDGES[0]], "mean"),
+}  # fmt: skip
+
+BODIES = {name: (body, SMALL) for name, body in STEPS.items()}
+BODIES |= {name: (body, LONG) for name, body in SUMS.items()}
