@@ -11,6 +11,7 @@ from certus.graph.affine import (
     BatchNorm,
     Conv,
     ConvTranspose,
+    Fourier,
     Interpolation,
     Linear,
     MatMul,
@@ -96,6 +97,7 @@ _POSITIVE = {"low": 0.3, "high": 0.9}
 _OTHERS = (
     Example(Linear(_randn(3, 4), _randn(3)), ((4,),)),
     Example(Interpolation(_randn(3, 4)), ((4,),)),
+    Example(Fourier(_randn(3, 4)), ((4,),)),
     Example(Conv(_randn(2, 2, 2, 2), _randn(2), (1, 1), (1, 1), (1, 1)), ((2, 3, 3),)),
     Example(
         ConvTranspose(_randn(2, 1, 2, 2), _randn(1), (2, 2), (0, 0), (0, 0), (1, 1)), ((2, 2, 2),)

@@ -196,12 +196,6 @@ REFUSED = {
     "whole-slots": (lambda m, x: _slots(x, torch.int32).float(), UnsupportedError, "into int32"),
     "autocast": (lambda m, x: _autocast(x), UnsupportedError, "autocast"),
     "bits": (lambda m, x: x.view(torch.int32).float(), UnsupportedError, "view.dtype"),
-    "remainder": (lambda m, x: x % 0.3, UnsupportedError, "remainder"),
-    "division-cut": (
-        lambda m, x: torch.div(x, 0.3, rounding_mode="trunc"),
-        UnsupportedError,
-        "rounding mode trunc",
-    ),
     "floor-division": (lambda m, x: x // (x * x + 1), UnsupportedError, "floor division"),
     "index": (lambda m, x: x[:, m.p.long()], UnsupportedError, "from parameters"),
     "adaptive": (

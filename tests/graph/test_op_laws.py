@@ -35,6 +35,7 @@ def norm(channels, weight=True):
 CASES = {
     "linear": (affine.Linear(randn(3, 4), randn(3)), [(4,)]),
     "linear-no-bias": (affine.Linear(randn(3, 4)), [(4,)]),
+    "fourier": (affine.Fourier(randn(3, 4)), [(2, 4)]),
     "interpolation": (affine.Interpolation(randn(3, 4)), [(2, 4)]),
     "linear-positions": (affine.Linear(randn(3, 4), randn(3)), [(2, 5, 4)]),
     "conv1d": (conv(3, 2, (3,), (2,), (1,), (1,)), [(2, 8)]),

@@ -28,5 +28,24 @@ SUMS = {
     "index-reduce": lambda x: x.index_reduce(1, EDGES[1], x[:, EDGES[0]], "mean"),
 }  # fmt: skip
 
+FILTER = torch.complex(
+    *torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+)
+FFT = torch.fft
+SPECTRA = {
+    "power": lambda x: FFT.rfft(x).real ** 2 + FFT.rfft(x, norm="ortho").imag ** 2,
+    "size": lambda x: FFT.fft(x, dim=1).abs() + torch.stft(x[:, 0], 4, 2, window=torch.ones(4).to(x), return_complex=True).abs().mean((1, 2))[:, None, None],
+    "mixing": lambda x: FFT.fft2(x).real + FFT.fft(FFT.fft(x, dim=2), dim=1).imag,
+    "two-dimensions": lambda x: torch.view_as_real(FFT.rfft2(x, norm="forward")).flatten(1),
+    "there-and-back": lambda x: FFT.irfft(FFT.rfft(x), n=6) + FFT.ifft(FFT.fft(x, n=8)).real[..., :6] + FFT.irfft2(FFT.rfft2(x), s=(4, 6)),
+    "filtered": lambda x: FFT.irfft2(FFT.rfft2(x) * FILTER.to(FFT.rfft2(x)), s=(4, 6)),
+    "convolution": lambda x: FFT.irfft(FFT.rfft(x) * FFT.rfft(torch.arange(6.0).to(x)), n=6),
+    "correlation": lambda x: (FFT.fft(x) * FFT.fft(x.flip(1)).conj()).real,
+    "shifted": lambda x: FFT.fftshift(FFT.fft(x), dim=2).imag + FFT.ifftshift(FFT.fft2(x), dim=(1, 2)).real,
+    "moved-spectrum": lambda x: FFT.fft(x).transpose(1, 2).reshape(-1, 3, 8)[:, 1:, ::2].abs().flatten(1) + FFT.fft(x)[:, :2, 1:5].unsqueeze(1).real.flatten(1),
+    "complex-sums": lambda x: (FFT.fft(x) - 2 * FFT.fft(x.exp()) + x + 1.5).imag + ((1 - FFT.fft(x)) / (2 + 1j) + x * 1j).real,
+    "of-odd-length": lambda x: torch.fft.hfft(FFT.rfft(x[..., :5]), n=5) + FFT.rfft(x[..., :3]).imag.sum(2, keepdim=True),
+}  # fmt: skip
+
 BODIES = {name: (body, SMALL) for name, body in STEPS.items()}
-BODIES |= {name: (body, LONG) for name, body in SUMS.items()}
+BODIES |= {name: (body, LONG) for name, body in (SUMS | SPECTRA).items()}

@@ -10,7 +10,7 @@ from certus.bounding.terms import terms
 from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.activation import Clamp, MaxPool, Relu, Within
-from certus.graph.affine import Interpolation
+from certus.graph.affine import Fourier, Interpolation
 from certus.graph.bilinear import Mul, Product
 from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
 from certus.graph.graph import Node
@@ -71,15 +71,15 @@ def within(terms: Tensor, engine: Engine) -> Tensor:
     return torch.where(terms <= torch.finfo(engine.dtype).max / 8, terms, float("inf"))
 
 
-@evaluation.register(Resize, Interpolation)
+@evaluation.register(Resize, Interpolation, Fourier)
 def _interpolation(
-    op: Resize | Interpolation,
+    op: Resize | Interpolation | Fourier,
     ranges: list[Interval],
     shapes: list[Shape],
     out: Shape,
     engine: Engine,
 ) -> Tensor | None:
-    """As a sum over all places at most, and weights that coordinates blur; copies where there are none."""
+    """As a sum over all places at most, and what own weights or steps blur; copies err nowhere."""
     drift = op.drift(size(ranges[0]))
     if drift is None:
         return None

@@ -11,6 +11,7 @@ from certus.graph.affine import (
     BatchNorm,
     Conv,
     ConvTranspose,
+    Fourier,
     Interpolation,
     Linear,
     MatMul,
@@ -187,7 +188,7 @@ def _resize(op: Resize, shapes: list[Shape], out: Shape) -> Terms:
     return Terms(0, _copies(prod(-(-m // n) + 1 for n, m in sides)))
 
 
-@terms.register(Interpolation)
+@terms.register(Interpolation, Fourier)
 def _interpolation(op: Affine, shapes: list[Shape], out: Shape) -> Terms:
     """As for `Resize`."""
     raise UnsupportedError(f"{terms.name} has no rule for {op.name}")

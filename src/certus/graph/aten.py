@@ -3,6 +3,7 @@
 import certus.graph.aten_activation
 import certus.graph.aten_arithmetic
 import certus.graph.aten_compare
+import certus.graph.aten_complex
 import certus.graph.aten_layers
 import certus.graph.aten_linear
 import certus.graph.aten_move

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 
 from certus.graph.affine import Scale, Shift
@@ -39,13 +40,20 @@ def moved(a: Arguments) -> int:
     examples = {}
     for node, count, start in zip(sources, counts, _starts(counts), strict=True):
         numbers = start + 1 + torch.arange(count, dtype=torch.float64)
-        whole = _batched(numbers.view(a.one(node)), node.meta["val"].shape)
+        whole = numbers.view(a.one(node))
+        if node.meta["val"].is_complex():
+            whole = torch.view_as_complex(whole)
+        whole = _batched(whole, node.meta["val"].shape)
         if a.is_data(node):  # numbers of the second input of the batch are larger by the total
-            whole = whole + total * torch.arange(BATCH).view(-1, *[1] * (whole.ndim - 1))
+            step = total * torch.arange(BATCH).view(-1, *[1] * (whole.ndim - 1))
+            whole = whole + (
+                torch.complex(step.double(), step.double()) if whole.is_complex() else step
+            )
         else:
             constant += numbers.tolist()
         examples[node] = whole
-    first, second = _run(a, examples)
+    found = _run(a, examples)
+    first, second = torch.view_as_real(found) if found.is_complex() else found
     fixed = (first < 0) | torch.isin(first, torch.tensor(constant, dtype=torch.float64))
     if not torch.equal(torch.where(fixed, first, first + total), second):
         raise Unsupported("the result depends on other inputs of the batch")
@@ -128,16 +136,25 @@ def index_of(a: Arguments, node: fx.Node) -> Tensor:
     return _batched(a.fixed(node).cpu(), node.meta["val"].shape)
 
 
-@builds("pad.default", "constant_pad_nd.default")
+@builds("pad.default", "constant_pad_nd.default", anywhere=True)
 def _pad(a: Arguments) -> int:
     widths = a["pad"]
     if not all(isinstance(w, int) for w in widths):
         raise Unsupported("padding that depends on the batch size")
-    if a["mode"] not in (None, "constant"):
-        return moved(a)
-    if len(widths) > 2 * (a.ndim() - 1):
-        if any(widths[2 * (a.ndim() - 1) :]):
-            raise Unsupported("padding along the batch")
-        widths = widths[: 2 * (a.ndim() - 1)]
-    value = a["value"] or 0.0
-    return a.add(Pad(tuple(widths), a.number(value)), a.x())
+    pairs = list(zip(widths[::2], widths[1::2], strict=True))
+    used = [k for k, pair in enumerate(pairs) if any(pair)]
+    for k in used:
+        a.dim(-1 - k)  # never the batch
+    if not used:
+        return a.x()
+    kept = pairs[: max(used) + 1]
+    if a["mode"] in (None, "constant"):
+        return a.add(
+            Pad(tuple(w for pair in kept for w in pair), a.number(a["value"] or 0.0)), a.x()
+        )
+    x = a.x()
+    places = torch.arange(torch.Size(a.shape(x)).numel()).view(a.shape(x))
+    for k, pair in enumerate(kept):
+        line = torch.arange(places.shape[-1 - k], dtype=torch.float64).view(1, 1, -1)
+        places = places.index_select(-1 - k, F.pad(line, pair, a["mode"]).flatten().long())
+    return a.add(Gather(places.flatten().to(a.scope.builder.like.device), tuple(places.shape)), x)

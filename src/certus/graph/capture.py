@@ -14,7 +14,7 @@ from certus.core.random import generator
 from certus.core.validate import inputs as check_inputs
 from certus.graph.agreement import difference, probes
 from certus.graph.builder import Builder
-from certus.graph.builders import BUILDERS, Arguments, Scope
+from certus.graph.builders import BUILDERS, Arguments, Scope, entry_of, held
 from certus.graph.composite import constant
 from certus.graph.constants import Constants
 from certus.graph.export import Flat, export
@@ -134,7 +134,7 @@ class _Capture:
         values = node.meta["val"]
         single = isinstance(values, Tensor)
         results = [values] if single else list(values)
-        a, entry = Arguments(node, self.scope, where(node)), BUILDERS[str(node.target)]
+        a, entry = Arguments(node, self.scope, where(node)), entry_of(node)
         admissible(a)
         if entry.layout is not None:
             a.settle([entry.layout(a)])
@@ -159,7 +159,7 @@ class _Capture:
         """Position of one result in the form that its layout asks for; its shape must be as exported."""
         if place is None or layout is None:
             return None
-        one = sizes(value.shape, 1)
+        one = held(value)
         expected = one if a.free else one[1:]
         found = a.shape(place)
         if found != expected:
