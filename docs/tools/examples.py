@@ -21,7 +21,7 @@ from certus.graph.affine import (
 )
 from certus.graph.bilinear import Mul, Product
 from certus.graph.builder import Builder
-from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
+from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax, Sorted
 from certus.graph.inverse import Acosh
 from certus.graph.op import Op
 from certus.graph.piecewise import Prelu
@@ -135,6 +135,7 @@ _OTHERS = (
     Example(ReduceMax((1,)), ((4,),)),
     Example(Norm(2.0, (1,)), ((3,),)),
     Example(ArgMax(1), ((3,),)),
+    Example(Sorted(1), ((3,),)),
     Example(Mul(), ((3,), (3,))),
     Example(Product(), ((2, 3), (3, 2))),
     Example(Softmax(1), ((3,),)),

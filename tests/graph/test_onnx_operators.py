@@ -47,6 +47,13 @@ CASES |= {
         (3, 2),
         {"o": f(4, 2), "i": np.array([[2], [0], [2]], np.int64)},
     ),
+    "topk": ((10, 13), [node("TopK", ["x", "k"], ["y", "i"])], (1, 6), {"k": i64(3)}),
+    "topk low": (
+        (13,),
+        [node("TopK", ["x", "k"], ["y", "i"], axis=1, largest=0)],
+        X4,
+        {"k": i64(2)},
+    ),
     "acosh": (
         (13,),
         [node("Exp", "x", "h"), node("Add", ["h", "one"], "g"), node("Acosh", "g")],

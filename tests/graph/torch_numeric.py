@@ -47,5 +47,11 @@ SPECTRA = {
     "of-odd-length": lambda x: torch.fft.hfft(FFT.rfft(x[..., :5]), n=5) + FFT.rfft(x[..., :3]).imag.sum(2, keepdim=True),
 }  # fmt: skip
 
+ORDERS = {
+    "sorted": lambda x: x.sort(1).values + x.sort(dim=2, descending=True, stable=True).values,
+    "top": lambda x: x.topk(3, 1).values.sum(2) + x.topk(2, dim=2, largest=False)[0].sum(2, keepdim=True).mean(1),
+    "statistics": lambda x: x.kthvalue(2, 2).values + x.median(1).values.sum(1, keepdim=True) + torch.msort(x.transpose(0, 1)).transpose(0, 1)[:, 1:2, 0],
+}  # fmt: skip
+
 BODIES = {name: (body, SMALL) for name, body in STEPS.items()}
-BODIES |= {name: (body, LONG) for name, body in (SUMS | SPECTRA).items()}
+BODIES |= {name: (body, LONG) for name, body in (SUMS | SPECTRA | ORDERS).items()}

@@ -12,7 +12,7 @@ from certus.graph import Graph
 from certus.graph.activation import Clamp, MaxPool, Relu, Within
 from certus.graph.affine import Fourier, Interpolation
 from certus.graph.bilinear import Mul, Product
-from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
+from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax, Sorted
 from certus.graph.graph import Node
 from certus.graph.op import Affine, Elementwise, Op, Shape
 from certus.graph.periodic import Tan, Wave
@@ -87,7 +87,7 @@ def _interpolation(
     return found + 32 * engine.unit * drift
 
 
-@evaluation.register(Relu, Abs, Jumps, Fits, MaxPool, Maximum, ReduceMax, ArgMax)
+@evaluation.register(Relu, Abs, Jumps, Fits, MaxPool, Maximum, ReduceMax, Sorted, ArgMax)
 def _chosen(
     op: Op, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
 ) -> Tensor | None:
