@@ -11,6 +11,7 @@ import certus
 from certus.bounding.engine import Engine, engine_of, key
 from certus.bounding.evaluation import local_error
 from certus.bounding.rounding import passed
+from certus.graph.activation import Clamp
 from certus.graph.affine import BatchNorm, Conv, Fourier, Linear, MatMul, Scale, Sum
 from certus.graph.bilinear import Mul, Product
 from certus.graph.extremum import Norm
@@ -97,6 +98,20 @@ def test_fast_transforms_lose_no_more_than_is_charged(count):
         error = torch.fft.fft(x) - torch.fft.fft(x.double())
         lost = torch.view_as_real(error).abs().flatten(1)
         assert bool((lost <= allowed(op, [x])).all())
+
+
+def test_limits_that_a_float_rounds_are_charged_where_they_are_reached():
+    x = torch.linspace(-2, 2, 4001)[:, None]
+    for low, high in ((-0.1, 0.3), (-1 / 3, 1e30), (-123456789.1, 0.7), (-1e38, 16777217.0)):
+        op = Clamp(low, high)
+        lost = (op.forward(x).double() - op.forward(x.double())).abs()
+        charged = allowed(op, [x])
+        assert bool((lost <= charged).all())
+        reached = (x <= low) | (x >= high)
+        assert bool((charged[~reached & (x > low + 1e-6) & (x < high - 1e-6)] == 0).all())
+        wide, node = alone(op, (1,))
+        whole = local_error(wide, node, [(x - 9e37, x + 9e37)], TORCH)
+        assert float(whole.min()) >= float(lost.max())
 
 
 def double(op):

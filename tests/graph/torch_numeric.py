@@ -53,5 +53,12 @@ ORDERS = {
     "statistics": lambda x: x.kthvalue(2, 2).values + x.median(1).values.sum(1, keepdim=True) + torch.msort(x.transpose(0, 1)).transpose(0, 1)[:, 1:2, 0],
 }  # fmt: skip
 
+NEAR_AND_FAR = torch.tensor([-1e30, 0.2, 0.5, -1e9, 0.4, float("-inf")])
+LIMITS = {
+    "limits-far": lambda x: torch.maximum(x, NEAR_AND_FAR) + torch.minimum(-NEAR_AND_FAR, x),
+    "limits-equal": lambda x: torch.maximum(torch.full((4, 1), -1e30), x[:, :1]) + torch.clamp(x, max=torch.full((6,), 0.3)),
+    "limits-clamp": lambda x: torch.clamp(x, NEAR_AND_FAR, torch.tensor([2e12, 0.6, 0.7, 1e30, 0.5, 0.4])),
+}  # fmt: skip
+
 BODIES = {name: (body, SMALL) for name, body in STEPS.items()}
-BODIES |= {name: (body, LONG) for name, body in (SUMS | SPECTRA | ORDERS).items()}
+BODIES |= {name: (body, LONG) for name, body in (SUMS | SPECTRA | ORDERS | LIMITS).items()}
