@@ -120,4 +120,4 @@ def _refuse_large(onnx: Any, model: Any, values: Sequence[Any]) -> None:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][-160:]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
