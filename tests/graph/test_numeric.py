@@ -17,9 +17,9 @@ REFUSED = {
     "batch-transform": (lambda x: torch.fft.fft(x, dim=0).real, "batch"),
     "scatter-batch": (lambda x: x.index_add(0, torch.tensor([0, 0]), x[:2]), "batch"),
     "scatter-one-row": (lambda x: x.scatter_add(1, torch.zeros(1, 4).long(), x), "batch"),
-    "scatter-largest": (
-        lambda x: x.scatter_reduce(1, torch.zeros(1, 4).long().expand(x.shape[0], 4), x, "amax"),
-        "joined by amax",
+    "scatter-product": (
+        lambda x: x.scatter_reduce(1, torch.zeros(1, 4).long().expand(x.shape[0], 4), x, "prod"),
+        "joined by prod",
     ),
 }
 

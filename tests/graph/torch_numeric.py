@@ -6,6 +6,7 @@ SMALL, LONG = (2, 3), (4, 6)
 
 STEPS = {
     "towards-zero": lambda x: (7 * x - 3).trunc() + (5 * x - 2).fix() + torch.div(x - 3, 0.4, rounding_mode="trunc"),
+    "hypot": lambda x: torch.hypot(x, x[:, :1] - 1) + torch.hypot(x - 0.5, torch.tensor([0.3, 0.0, 1.0]).to(x)),
     "fraction": lambda x: (7 * x - 3).frac() + x.round(decimals=1),
     "remainder": lambda x: (9 * x - 4) % 2 + torch.remainder(9 * x - 4, -1.5) + torch.remainder(x, torch.tensor([0.5, -0.2, 3.0])),
     "fmod": lambda x: torch.fmod(9 * x - 4, 2) + torch.fmod(3 * x - 1, torch.tensor([0.5, -0.2, 3.0])),
@@ -23,6 +24,8 @@ SUMS = {
     "scatter-reduce": lambda x: torch.zeros_like(x).scatter_reduce(1, WIDE[:4].expand(x.shape[0], 4, 6), x, "sum"),
     "scatter-mean": lambda x: x.scatter_reduce(1, WIDE[:4].expand(x.shape[0], 4, 6), x.exp(), "mean", include_self=False),
     "scatter-mean-self": lambda x: x.scatter_reduce(1, WIDE[:4].expand(x.shape[0], 4, 6), x.exp(), "mean"),
+    "scatter-largest": lambda x: torch.zeros_like(x).scatter_reduce(1, WIDE[:4].expand(x.shape[0], 4, 6), x - 0.5, "amax"),
+    "scatter-smallest": lambda x: x.scatter_reduce(1, WIDE[:3].expand(x.shape[0], 3, 6), x.exp() - 1, "amin", include_self=False),
     "index-put": lambda x: torch.ops.aten.index_put(x, [None, EDGES[1]], x[:, EDGES[0]].exp(), True),
     "index-put-wide": lambda x: torch.ops.aten.index_put(x, [None, EDGES[1][:3], EDGES[0][:3]], x[:, :1, :1].squeeze(1), True),
     "index-reduce": lambda x: x.index_reduce(1, EDGES[1], x[:, EDGES[0]], "mean"),

@@ -12,7 +12,7 @@ from certus.graph.extremum import ArgMax, Norm, Sorted
 from certus.graph.piecewise import Abs
 from certus.graph.powers import Power
 from certus.graph.softmax import LogSumExp, Softmax
-from certus.graph.structural import CumSum, Flip, Reduce, Select, Slice
+from certus.graph.structural import Concat, CumSum, Expand, Flip, Reduce, Reshape, Select, Slice
 
 
 def axes(a: Arguments) -> tuple[int, ...]:
@@ -145,6 +145,16 @@ def _softmax(a: Arguments) -> int:
 @builds("log_softmax.int", "_log_softmax.default", "special_log_softmax.int", anywhere=True)
 def _log_softmax(a: Arguments) -> int:
     return composite.log_softmax(a.scope.builder, a.x(), a.dim(a["dim"]), a.source)
+
+
+@builds("hypot.default", anywhere=True)
+def _hypot(a: Arguments) -> int:
+    a.aligned(a["self"], a["other"])
+    both = a.pair(a.x(), a.x("other"))
+    axis = len(a.canonical()) + 1
+    sides = [a.add(Expand(a.canonical()), x) for x in both]
+    columns = [a.add(Reshape((*a.canonical(), 1)), x) for x in sides]
+    return a.add(Norm(2.0, (axis,)), a.add(Concat(axis), *columns))
 
 
 @builds("logsumexp.default", anywhere=True)

@@ -6,12 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from certus.graph import composite
 from certus.graph.affine import Scale, Sum
 from certus.graph.aten_arithmetic import scaled
 from certus.graph.aten_move import BATCH, index_of, moved, rank_of
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.layout import symbolic
-from certus.graph.structural import Gather, ScatterAdd
+from certus.graph.structural import Concat, Gather, Reshape, ScatterAdd
+
+_LARGE = 2**24  # candidates of all places together
+Take = Callable[[Tensor], Tensor]
+Sent = tuple[int, Tensor, Tensor]
 
 
 @builds("index_add.default")
@@ -48,14 +53,13 @@ def _index_reduce(a: Arguments) -> int:
     return _reduced(a, a["source"], places, lambda numbers: numbers)
 
 
-def _reduced(
-    a: Arguments, values: fx.Node, places: Tensor, take: Callable[[Tensor], Tensor]
-) -> int:
-    """A sum or a mean of what meets, with the old value or, where something arrives, without it."""
-    how = a["reduce"] or "sum"
+def _reduced(a: Arguments, values: fx.Node, places: Tensor, take: Take) -> int:
+    """What meets, joined with the old value or, where something arrives, without it."""
+    how, own = a["reduce"] or "sum", a["include_self"] is not False
+    if how in ("amax", "amin"):
+        return _extreme(a, _sent(a, values, places, take), own, how == "amax")
     if how not in ("sum", "add", "mean"):
         raise Unsupported(f"values that meet are joined by {how}")
-    own = a["include_self"] is not False
     arrived = _arrived(a, values, places, take)
     like = a.scope.builder.like
     count = torch.bincount(places[0].flatten(), minlength=torch.Size(a.canonical()).numel())
@@ -66,10 +70,32 @@ def _reduced(
     return a.add(Scale((count + own).clamp(min=1), divide=True), total)
 
 
-def _arrived(
-    a: Arguments, values: fx.Node, places: Tensor, take: Callable[[Tensor], Tensor]
-) -> int:
-    """The new values added up at their places [BATCH, ...]; take says which value is which of them."""
+def _extreme(a: Arguments, sent: Sent, own: bool, largest: bool) -> int:
+    """The largest (smallest) of all that meet: a row of candidates for each place, the last repeated."""
+    position, sources, places = sent
+    shape, builder = a.canonical(), a.scope.builder
+    count = torch.Size(shape).numel()
+    rows: list[list[int]] = [[place] if own else [] for place in range(count)]
+    for source, place in zip(sources.tolist(), places.tolist(), strict=True):
+        rows[place].append(count + source)
+    rows = [row or [place] for place, row in enumerate(rows)]
+    width = max(map(len, rows))
+    if width * count > _LARGE:
+        raise Unsupported("too many values that meet")
+    index = torch.tensor([row + row[-1:] * (width - len(row)) for row in rows])
+    old = a.at(a["self"], rank_of(a, a["self"]))
+    flat = [a.add(Reshape((torch.Size(a.shape(p)).numel(),)), p) for p in (old, position)]
+    both = a.add(Concat(1), *flat)
+    met = a.add(Gather(index.flatten().to(builder.like.device), (count, width)), both)
+    reduce = composite.reduce_max if largest else composite.reduce_min
+    return a.add(Reshape(shape), reduce(builder, met, (2,), source=a.source))
+
+
+def _sent(a: Arguments, values: fx.Node, places: Tensor, take: Take) -> Sent:
+    """The position of the new values, and the numbers of values and of their places, in one order.
+
+    places [BATCH, ...]; take says which value goes to which of them.
+    """
     position = a.at(values, rank_of(a, values))
     count, total = torch.Size(a.shape(position)).numel(), torch.Size(a.canonical()).numel()
     sources = take(_numbered(values, a))
@@ -77,11 +103,16 @@ def _arrived(
     step = count if rank_of(a, values) >= 0 else 0
     if not alone or not torch.equal(sources[0] + step, sources[1]) or int(places[0].max()) >= total:
         raise Unsupported("the result depends on other inputs of the batch")
+    return position, sources[0].flatten(), places[0].flatten()
+
+
+def _arrived(a: Arguments, values: fx.Node, places: Tensor, take: Take) -> int:
+    """The new values added up at their places."""
+    position, sources, landing = _sent(a, values, places, take)
     device = a.scope.builder.like.device
-    first = sources[0].flatten()
-    if not torch.equal(first, torch.arange(count)):
-        position = a.add(Gather(first.to(device), tuple(first.shape)), position)
-    return a.add(ScatterAdd(places[0].flatten().to(device), a.canonical()), position)
+    if not torch.equal(sources, torch.arange(torch.Size(a.shape(position)).numel())):
+        position = a.add(Gather(sources.to(device), tuple(sources.shape)), position)
+    return a.add(ScatterAdd(landing.to(device), a.canonical()), position)
 
 
 def _onto(a: Arguments, arrived: int, kept: Tensor | None = None) -> int:
