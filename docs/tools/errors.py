@@ -18,7 +18,7 @@ from docs.tools.errors_truth import TRUTH
 from torch import Tensor
 
 from certus.bounding.engine import TABLE, amplitude, key
-from certus.graph import activation, gated, periodic, piecewise, powers, smooth
+from certus.graph import activation, gated, inverse, periodic, piecewise, powers, smooth
 from certus.graph.op import Elementwise
 
 HEAD = """\
@@ -49,6 +49,7 @@ FUNCTIONS: tuple[Elementwise, ...] = (
         smooth.Softplus(threshold=float("inf")),
     ),
     *(smooth.LogSigmoid(), smooth.Softsign(), smooth.Erf(), smooth.Atan()),
+    *(inverse.Asinh(), inverse.Acosh(), inverse.Atanh(), inverse.Asin()),
     *(powers.Exp(), powers.Log(), powers.Sqrt(), powers.Reciprocal()),
     *(powers.Power(p) for p in _EXPONENTS),
     *(periodic.Sin(), periodic.Cos(), periodic.Tan()),

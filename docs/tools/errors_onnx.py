@@ -9,7 +9,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from certus.graph import activation, gated, periodic, piecewise, powers, smooth
+from certus.graph import activation, gated, inverse, periodic, piecewise, powers, smooth
 from certus.graph.op import Elementwise
 
 # class -> (operation) -> (operator, attributes, constant second input)
@@ -28,6 +28,10 @@ OPERATORS: dict[type, Callable[[Any], tuple[str, dict[str, Any], float | None] |
     smooth.Softsign: lambda op: ("Softsign", {}, None),
     smooth.Erf: lambda op: ("Erf", {}, None),
     smooth.Atan: lambda op: ("Atan", {}, None),
+    inverse.Asinh: lambda op: ("Asinh", {}, None),
+    inverse.Acosh: lambda op: ("Acosh", {}, None),
+    inverse.Atanh: lambda op: ("Atanh", {}, None),
+    inverse.Asin: lambda op: ("Asin", {}, None),
     powers.Exp: lambda op: ("Exp", {}, None),
     powers.Log: lambda op: ("Log", {}, None),
     powers.Sqrt: lambda op: ("Sqrt", {}, None),

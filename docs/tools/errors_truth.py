@@ -5,7 +5,7 @@ from typing import Any
 
 import mpmath as mp
 
-from certus.graph import activation, gated, periodic, piecewise, powers, smooth
+from certus.graph import activation, gated, inverse, periodic, piecewise, powers, smooth
 
 
 def _sigmoid(x: Any) -> Any:
@@ -45,6 +45,10 @@ TRUTH: dict[type, Callable[[Any, Any], Any]] = {
     smooth.Softsign: lambda op, x: x / (1 + abs(x)),
     smooth.Erf: lambda op, x: mp.erf(x),
     smooth.Atan: lambda op, x: mp.atan(x),
+    inverse.Asinh: lambda op, x: mp.asinh(x),
+    inverse.Acosh: lambda op, x: mp.acosh(x) if x >= 1 else mp.nan,
+    inverse.Atanh: lambda op, x: mp.atanh(x) if abs(x) < 1 else mp.nan,
+    inverse.Asin: lambda op, x: mp.asin(x) if abs(x) <= 1 else mp.nan,
     powers.Exp: lambda op, x: mp.exp(x),
     powers.Log: lambda op, x: mp.log(x),
     powers.Sqrt: lambda op, x: mp.sqrt(x),

@@ -11,6 +11,7 @@ from certus.graph.affine import (
     BatchNorm,
     Conv,
     ConvTranspose,
+    Fourier,
     Interpolation,
     Linear,
     MatMul,
@@ -20,7 +21,8 @@ from certus.graph.affine import (
 )
 from certus.graph.bilinear import Mul, Product
 from certus.graph.builder import Builder
-from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
+from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax, Sorted
+from certus.graph.inverse import Acosh
 from certus.graph.op import Op
 from certus.graph.piecewise import Prelu
 from certus.graph.powers import Log, Power, Reciprocal, Sqrt
@@ -38,6 +40,7 @@ from certus.graph.structural import (
     Reduce,
     Reshape,
     Resize,
+    ScatterAdd,
     Select,
     Slice,
 )
@@ -94,6 +97,7 @@ _POSITIVE = {"low": 0.3, "high": 0.9}
 _OTHERS = (
     Example(Linear(_randn(3, 4), _randn(3)), ((4,),)),
     Example(Interpolation(_randn(3, 4)), ((4,),)),
+    Example(Fourier(_randn(3, 4)), ((4,),)),
     Example(Conv(_randn(2, 2, 2, 2), _randn(2), (1, 1), (1, 1), (1, 1)), ((2, 3, 3),)),
     Example(
         ConvTranspose(_randn(2, 1, 2, 2), _randn(1), (2, 2), (0, 0), (0, 0), (1, 1)), ((2, 2, 2),)
@@ -114,6 +118,7 @@ _OTHERS = (
     Example(AdaptiveAvgPool((2,)), ((1, 5),)),
     Example(Pad((1, 1), 0.5), ((3,),)),
     Example(Gather(torch.tensor([2, 0, 2, 1]), (2, 2)), ((3,),)),
+    Example(ScatterAdd(torch.tensor([2, 0, 2, 1]), (3,)), ((2, 2),)),
     Example(Flip((1,)), ((3,),)),
     Example(CumSum(1), ((3,),)),
     Example(Resize((4,)), ((1, 2),)),
@@ -130,11 +135,13 @@ _OTHERS = (
     Example(ReduceMax((1,)), ((4,),)),
     Example(Norm(2.0, (1,)), ((3,),)),
     Example(ArgMax(1), ((3,),)),
+    Example(Sorted(1), ((3,),)),
     Example(Mul(), ((3,), (3,))),
     Example(Product(), ((2, 3), (3, 2))),
     Example(Softmax(1), ((3,),)),
     Example(MaskedSoftmax(1, torch.tensor([[True, False, True]])), ((3,),)),
     Example(LogSumExp(1), ((3,),)),
+    Example(Acosh(), ((3,),), 1.2, 1.9),
     Example(Fits(-2.0, 2.0), ((3,),)),
     Example(FloorDivide(torch.tensor(0.3).double()), ((3,),)),
 )

@@ -8,7 +8,6 @@ from docs.tools.support import COLUMNS, cells, operations, refusal, written_with
 import certus.graph.onnx.builders  # noqa: F401  (fills the tables of ONNX)
 from certus.graph.builders import BUILDERS as TORCH
 from certus.graph.onnx.table import BUILDERS as ONNX
-from certus.graph.onnx.table import FOLDS
 from certus.graph.op import Affine, Op
 
 PAGE = Path(__file__).resolve().parents[1] / "operations.md"
@@ -46,7 +45,7 @@ The operations that a function or an operator is written with; the arguments of 
 them alone. Modules arrive as functions: `nn.LSTM` as `lstm`, `nn.MultiheadAttention` and
 `nn.TransformerEncoderLayer` as `linear`, `scaled_dot_product_attention` (or `bmm` and `softmax`) and
 `layer_norm`. What a network computes without its input (weights from weights, shapes, masks, ranges) is
-evaluated, whatever it uses.
+evaluated, whatever it uses: by torch, or by onnxruntime, with any operator that it has for these types.
 
 Refused, with the line of your code or the name of the ONNX node: what is not listed, decisions on values,
 results whose size depends on values, and whatever mixes the inputs of a batch.
@@ -96,7 +95,7 @@ def _torch() -> dict[str, set[str]]:
 
 
 def _onnx() -> dict[str, set[str]]:
-    found = {name: {"numbers, where all inputs are constant"} for name in FOLDS}
+    found: dict[str, set[str]] = {}
     for name, builder in ONNX.items():
         refused = refusal(builder)
         found[name] = {f"refused: {refused}"} if refused else set(written_with(builder, name))

@@ -11,7 +11,8 @@ import certus
 from certus.bounding.engine import Engine, engine_of, key
 from certus.bounding.evaluation import local_error
 from certus.bounding.rounding import passed
-from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Sum
+from certus.graph.activation import Clamp
+from certus.graph.affine import BatchNorm, Conv, Fourier, Linear, MatMul, Scale, Sum
 from certus.graph.bilinear import Mul, Product
 from certus.graph.extremum import Norm
 from certus.graph.graph import Graph, Node
@@ -84,6 +85,33 @@ def test_sums_lose_no_more_than_is_charged(count, batch):
             x = x.reshape(batch, *shape).contiguous()
             exact = double(op).forward(x.double())
             assert bool(((op.forward(x) - exact).abs() <= allowed(op, [x])).all()), op.name
+
+
+@pytest.mark.parametrize("count", [8, 60, 127, 211, 1009, 1024])
+def test_fast_transforms_lose_no_more_than_is_charged(count):
+    """Also of prime lengths, whose chirps err most, and where a plain sum of the terms would be zero."""
+    matrix = torch.view_as_real(torch.fft.fft(torch.eye(count).double())).flatten(1).T
+    op = Fourier(matrix.float().contiguous())
+    spike = torch.zeros(count).index_fill(0, torch.tensor([count // 3]), 1.0)
+    for values in [*patterns(count), spike, torch.arange(count) % 2 - 0.5]:
+        x = values.view(1, -1)
+        error = torch.fft.fft(x) - torch.fft.fft(x.double())
+        lost = torch.view_as_real(error).abs().flatten(1)
+        assert bool((lost <= allowed(op, [x])).all())
+
+
+def test_limits_that_a_float_rounds_are_charged_where_they_are_reached():
+    x = torch.linspace(-2, 2, 4001)[:, None]
+    for low, high in ((-0.1, 0.3), (-1 / 3, 1e30), (-123456789.1, 0.7), (-1e38, 16777217.0)):
+        op = Clamp(low, high)
+        lost = (op.forward(x).double() - op.forward(x.double())).abs()
+        charged = allowed(op, [x])
+        assert bool((lost <= charged).all())
+        reached = (x <= low) | (x >= high)
+        assert bool((charged[~reached & (x > low + 1e-6) & (x < high - 1e-6)] == 0).all())
+        wide, node = alone(op, (1,))
+        whole = local_error(wide, node, [(x - 9e37, x + 9e37)], TORCH)
+        assert float(whole.min()) >= float(lost.max())
 
 
 def double(op):

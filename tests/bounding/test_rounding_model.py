@@ -30,6 +30,7 @@ from certus.graph.structural import (
     Reduce,
     Reshape,
     Resize,
+    ScatterAdd,
     Select,
     Slice,
 )
@@ -91,6 +92,7 @@ AFFINE = {
     "flip": (lambda d: Flip((1,)), [(4,)]),
     "expand": (lambda d: Expand((3, 4)), [(1, 4)]),
     "gather": (lambda d: Gather(torch.tensor([0, 2, 2, 1, 2]), (5,)), [(3,)]),
+    "scatter-add": (lambda d: ScatterAdd(torch.tensor([0, 2, 2, 1, 2]), (3,)), [(5,)]),
     "pad": (lambda d: Pad((1, 2), 0.1), [(2, 3)]),
     "pad-zero": (lambda d: Pad((1, -1)), [(2, 3)]),
     "resize": (lambda d: Resize((5, 4)), [(1, 2, 2)]),

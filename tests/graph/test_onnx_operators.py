@@ -24,7 +24,7 @@ X4 = (1, 4, 6, 6)
 UNARY = [
     *("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Abs", "Neg", "Sign", "Floor", "Ceil"),
     *("Exp", "Sin", "Cos", "Atan", "Erf", "Elu", "Selu", "LeakyRelu", "Identity", "HardSigmoid"),
-    *("Celu", "ThresholdedRelu", "Round", "HardSwish", "Mish", "Gelu"),
+    *("Celu", "ThresholdedRelu", "Round", "HardSwish", "Mish", "Gelu", "Asinh", "Sinh", "Cosh"),
 ]
 # name: (operator sets, nodes, shape of the input, constants)
 CASES = {name: ((20,), [node(name, "x")], (1, 6), {}) for name in UNARY}
@@ -35,6 +35,40 @@ CASES |= {
     "shrink": ((13,), [node("Shrink", "x", lambd=0.3, bias=0.3)], (1, 6), {}),
     "prelu": ((9, 16), [node("PRelu", ["x", "s"])], X4, {"s": f(4, 1, 1)}),
     "log": ((13,), [node("Exp", "x", "h"), node("Log", "h")], (1, 6), {}),
+    "scatter elements add": (
+        (16, 18),
+        [node("ScatterElements", ["x", "i", "x"], axis=-1, reduction="add")],
+        (1, 2, 3),
+        {"i": np.array([[[0, -1, 0], [1, 1, 1]]], np.int64)},
+    ),
+    "scatter nd add": (
+        (16, 18),
+        [node("ScatterND", ["o", "i", "x"], reduction="add")],
+        (3, 2),
+        {"o": f(4, 2), "i": np.array([[2], [0], [2]], np.int64)},
+    ),
+    "topk": ((10, 13), [node("TopK", ["x", "k"], ["y", "i"])], (1, 6), {"k": i64(3)}),
+    "topk low": (
+        (13,),
+        [node("TopK", ["x", "k"], ["y", "i"], axis=1, largest=0)],
+        X4,
+        {"k": i64(2)},
+    ),
+    "acosh": (
+        (13,),
+        [node("Exp", "x", "h"), node("Add", ["h", "one"], "g"), node("Acosh", "g")],
+        (1, 6),
+        {"one": np.float32(1)},
+    ),
+    "atanh": (
+        (13,),
+        [node("Sin", "x", "h"), node("Mul", ["h", "a"], "g"), node("Atanh", "g")],
+        (1, 6),
+        {"a": np.float32(0.9)},
+    ),
+    "asin": ((13,), [node("Sin", "x", "h"), node("Asin", "h")], (1, 6), {}),
+    "acos": ((13,), [node("Sin", "x", "h"), node("Acos", "h")], (1, 6), {}),
+    "mod": ((13,), [node("Mod", ["x", "a"], fmod=1)], (1, 6), {"a": np.float32(-0.7)}),
     "sqrt": ((13,), [node("Exp", "x", "h"), node("Sqrt", "h")], (1, 6), {}),
     "reciprocal": ((13,), [node("Exp", "x", "h"), node("Reciprocal", "h")], (1, 6), {}),
     "clip attributes": ((7, 10), [node("Clip", "x", min=-0.2, max=0.4)], (1, 6), {}),

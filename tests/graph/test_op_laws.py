@@ -35,6 +35,7 @@ def norm(channels, weight=True):
 CASES = {
     "linear": (affine.Linear(randn(3, 4), randn(3)), [(4,)]),
     "linear-no-bias": (affine.Linear(randn(3, 4)), [(4,)]),
+    "fourier": (affine.Fourier(randn(3, 4)), [(2, 4)]),
     "interpolation": (affine.Interpolation(randn(3, 4)), [(2, 4)]),
     "linear-positions": (affine.Linear(randn(3, 4), randn(3)), [(2, 5, 4)]),
     "conv1d": (conv(3, 2, (3,), (2,), (1,), (1,)), [(2, 8)]),
@@ -85,6 +86,7 @@ CASES = {
         deconv(1, 2, (2, 1, 2), (2, 1, 1), (0, 0, 1), (0, 0, 0), (1, 1, 1)),
         [(1, 2, 2, 3)],
     ),
+    "scatter add": (structural.ScatterAdd(torch.tensor([3, 0, 0, 5, 3, 3]), (7,)), [(2, 3)]),
     "gather": (structural.Gather(torch.tensor([3, 0, 0, 5, 3, 3]), (2, 3)), [(2, 3)]),
     "flip": (structural.Flip((1, 3)), [(2, 3, 2)]),
     "cumsum": (structural.CumSum(1), [(4, 2)]),

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from certus.bounding.rounding import passed
-from certus.graph import smooth
+from certus.graph import inverse, smooth
 from certus.graph.activation import Sigmoid, Tanh
 from certus.graph.curved import Curved
 from certus.graph.op import Elementwise, Increasing
@@ -37,6 +37,10 @@ CASES = {
     "logsigmoid": (smooth.LogSigmoid(), F.logsigmoid, X),
     "erf": (smooth.Erf(), torch.erf, X),
     "atan": (smooth.Atan(), torch.atan, X),
+    "asinh": (inverse.Asinh(), torch.asinh, X),
+    "acosh": (inverse.Acosh(), torch.acosh, (1 + 1e-3, 9.0)),
+    "atanh": (inverse.Atanh(), torch.atanh, (-0.999, 0.999)),
+    "asin": (inverse.Asin(), torch.asin, (-0.999, 0.999)),
     "exp": (smooth.Exp(), torch.exp, X),
     "log": (smooth.Log(), torch.log, UP),
     "sqrt": (smooth.Sqrt(), torch.sqrt, UP),

@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from tests.graph.torch_numeric import BODIES
 from tests.laws.networks import Function
 from torch import nn
 
@@ -327,6 +328,7 @@ TABLE = {
         "linear": LINEAR,
         "conv": CONVOLUTIONS,
         "norm": NORMS,
+        "numeric": {k: (plain(body), shape) for k, (body, shape) in BODIES.items()},
         "shape": SHAPES,
         "sequence": SEQUENCES,
     }.items()
@@ -339,9 +341,8 @@ def make(name):
     builder, shape = TABLE[name]
     with torch.random.fork_rng():
         torch.manual_seed(sum(map(ord, name)))
-        before = torch.get_default_dtype()
         module = builder().double().eval()
-        assert torch.get_default_dtype() == before
+        assert torch.get_default_dtype() == torch.float32
         for part in module.modules():
             if isinstance(getattr(part, "running_var", None), torch.Tensor):
                 part.running_var.uniform_(0.5, 2.0)

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from tests.laws.tolerance import evaluation_error, line_error, perturbed
 
-from certus.graph import smooth
+from certus.graph import inverse, smooth
 from certus.graph.activation import Sigmoid, Tanh
 from certus.graph.piecewise import Jumps
 from certus.relax import relaxations
 
 WHOLE, POSITIVE, NONZERO, UNIT = "whole", "positive", "nonzero", "branch"
+ABOVE, INSIDE = "above one", "inside one"
 CASES = {
     "sigmoid": (Sigmoid(), WHOLE),
     "tanh": (Tanh(), WHOLE),
@@ -34,6 +35,10 @@ CASES = {
     "logsigmoid": (smooth.LogSigmoid(), WHOLE),
     "erf": (smooth.Erf(), WHOLE),
     "atan": (smooth.Atan(), WHOLE),
+    "asinh": (inverse.Asinh(), WHOLE),
+    "acosh": (inverse.Acosh(), ABOVE),
+    "atanh": (inverse.Atanh(), INSIDE),
+    "asin": (inverse.Asin(), INSIDE),
     "exp": (smooth.Exp(), WHOLE),
     "log": (smooth.Log(), POSITIVE),
     "sqrt": (smooth.Sqrt(), POSITIVE),
@@ -64,29 +69,14 @@ CASES = {
 }
 JUMPS = ("sign", "floor", "ceil", "round", "step", "step-inclusive")
 GRID = 201
+CENTRES = (-30.0, -6.0, -3.0, -2.4, -1.5, -1.0, -0.1, 0.0, 0.3, 1.0, 1.5, 2.4, 3.0, 9.0, 25.0)
 
 
 def intervals(domain, dtype, largest=1e4):
     """[N, 1] ends: widths 1e-8 to 1e4 about many centres, ends on bends, kinks and jumps, no width."""
     g = torch.Generator().manual_seed(5)
     low, high = [], []
-    for centre in (
-        -30.0,
-        -6.0,
-        -3.0,
-        -2.4,
-        -1.5,
-        -1.0,
-        -0.1,
-        0.0,
-        0.3,
-        1.0,
-        1.5,
-        2.4,
-        3.0,
-        9.0,
-        25.0,
-    ):
+    for centre in CENTRES:
         for width in (0.0, 1e-8, 1e-5, 1e-2, 0.3, 1.0, 3.0, 10.0, 50.0, 1e3, 1e4):
             share = torch.rand(6, generator=g, dtype=torch.float64)
             share[:2] = torch.tensor([0.0, 1.0])
@@ -96,8 +86,12 @@ def intervals(domain, dtype, largest=1e4):
     pairs = torch.tensor([(a, b) for a in marks for b in marks if a <= b], dtype=torch.float64)
     low, high = torch.cat([*low, pairs[:, 0]]), torch.cat([*high, pairs[:, 1]])
     low, high = low.clamp(-largest, largest), high.clamp(-largest, largest)
-    if domain == POSITIVE:
+    if domain == INSIDE:
+        low, high = (0.999 * x / (1 + x.abs()) for x in (low, high))
+    if domain in (POSITIVE, ABOVE):
         low, high = low.abs().minimum(high.abs()) + 1e-3, low.abs().maximum(high.abs()) + 2e-3
+    if domain == ABOVE:
+        low, high = low + 1, high + 1
     if domain == NONZERO:
         sign = torch.where(low + high >= 0, 1.0, -1.0).double()
         small, big = low.abs().minimum(high.abs()) + 1e-2, low.abs().maximum(high.abs()) + 1e-2
@@ -234,7 +228,8 @@ def test_the_lines_meet_the_function_on_an_interval_without_width(name):
     op, domain = CASES[name]
     x = torch.linspace(-7.3, 7.1, 331).double()[:, None]
     x = torch.cat([x, torch.tensor([[0.0], [0.5], [1.0], [-3.0], [3.0]]).double()])
-    x = x.abs() if domain == POSITIVE else x
+    x = x.abs() if domain in (POSITIVE, ABOVE) else x
+    x = x + 1.001 if domain == ABOVE else x / 7.5 if domain == INSIDE else x
     x = x[x != 0][:, None] if domain == NONZERO or name in ("log", "rsqrt") else x
     op, below, above = found(name, x, x)
     value, slack = op.forward(x), 1e-7 if name == "softplus" else 1e-9
@@ -244,7 +239,8 @@ def test_the_lines_meet_the_function_on_an_interval_without_width(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_nan_ends_give_nan_lines(name):
-    nan, one = torch.tensor([[math.nan]]).double(), torch.tensor([[1.0]]).double()
+    one = torch.tensor([[0.5 if CASES[name][1] == INSIDE else 1.0]]).double()
+    nan = torch.full_like(one, math.nan)
     for lower, upper in ((nan, one), (one, nan), (nan, nan), (-one, nan), (nan, -one)):
         _, below, above = found(name, lower, upper)
         for slope, offset in (below, above):
@@ -262,6 +258,9 @@ def test_nan_ends_give_nan_lines(name):
         ("inverse-square", -1.0, 1.0),
         ("power-1.5", -1.0, 1.0),
         ("rsqrt", 0.0, 1.0),
+        ("acosh", 0.9, 2.0),
+        ("atanh", -1.0, 0.5),
+        ("asin", 0.0, 1.1),
         ("tan", 1.0, 2.0),
         ("tan", -4.0, 4.0),
         ("tan", 0.0, 3.2),

@@ -8,9 +8,11 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from certus.core import ArgumentError, AttackResult, Model
+from certus.core import ArgumentError, AttackResult, CertusError, Model
 from certus.core.replay import margins, refuse_training, repeatable, same
 from certus.core.validate import inputs, labels, logits
+from certus.graph import Graph, trace
+from certus.graph.ending import ending_of
 from certus.threats import Box, Region, Threat
 from certus.threats.region import spread
 
@@ -75,7 +77,8 @@ class Attack(ABC):
             if len(left):
                 part, start = region.select(left), x[left]
                 keys = [keys[i] for i in left.tolist()]
-                raw = self.run(model, start.clone(), y[left], region.select(left), keys)
+                searched = _searched(model, x, before)
+                raw = self.run(searched, start.clone(), y[left], region.select(left), keys)
                 found[left] = fit(part, start, _checked(raw, start, self.name))
             moved = margins(original, found, y)
             same(before, original(x.clone()))  # whatever was called in between
@@ -117,6 +120,21 @@ def _original(model: Classifier) -> Classifier:
     original = model.original if isinstance(model, Model) else model
     refuse_training(original)
     return original
+
+
+def _searched(model: Classifier, x: Tensor, outputs: Tensor) -> Classifier:
+    """What is differentiated: logits, where the outputs are probabilities that saturate (or logarithms).
+
+    A module is captured for that where its outputs look like probabilities; one that cannot be stays.
+    """
+    graph = model
+    if isinstance(model, nn.Module) and bool(((outputs >= 0) & (outputs <= 1)).all()):
+        try:
+            graph = trace(model, x[:1])
+        except CertusError:
+            return model
+    ending = ending_of(graph) if isinstance(graph, Graph) else None
+    return ending.logits if ending else model
 
 
 def _shape(model: Classifier) -> tuple[int, ...] | None:

@@ -10,9 +10,9 @@ from certus.bounding.terms import terms
 from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.activation import Clamp, MaxPool, Relu, Within
-from certus.graph.affine import Interpolation
+from certus.graph.affine import Fourier, Interpolation
 from certus.graph.bilinear import Mul, Product
-from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
+from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax, Sorted
 from certus.graph.graph import Node
 from certus.graph.op import Affine, Elementwise, Op, Shape
 from certus.graph.periodic import Tan, Wave
@@ -71,15 +71,15 @@ def within(terms: Tensor, engine: Engine) -> Tensor:
     return torch.where(terms <= torch.finfo(engine.dtype).max / 8, terms, float("inf"))
 
 
-@evaluation.register(Resize, Interpolation)
+@evaluation.register(Resize, Interpolation, Fourier)
 def _interpolation(
-    op: Resize | Interpolation,
+    op: Resize | Interpolation | Fourier,
     ranges: list[Interval],
     shapes: list[Shape],
     out: Shape,
     engine: Engine,
 ) -> Tensor | None:
-    """As a sum over all places at most, and weights that coordinates blur; copies where there are none."""
+    """As a sum over all places at most, and what own weights or steps blur; copies err nowhere."""
     drift = op.drift(size(ranges[0]))
     if drift is None:
         return None
@@ -87,7 +87,7 @@ def _interpolation(
     return found + 32 * engine.unit * drift
 
 
-@evaluation.register(Relu, Abs, Jumps, Fits, MaxPool, Maximum, ReduceMax, ArgMax)
+@evaluation.register(Relu, Abs, Jumps, Fits, MaxPool, Maximum, ReduceMax, Sorted, ArgMax)
 def _chosen(
     op: Op, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
 ) -> Tensor | None:
@@ -99,17 +99,21 @@ def _chosen(
 def _clamp(
     op: Clamp, ranges: list[Interval], shapes: list[Shape], out: Shape, engine: Engine
 ) -> Tensor | None:
-    """That of its limits."""
-    error = limit_error(op, engine.dtype)
-    return torch.full_like(ranges[0][0], error) if error else None
+    """That of the limits in reach."""
+    return limit_error(op, ranges[0], engine.dtype)
 
 
-def limit_error(op: Clamp, dtype: torch.dtype) -> float:
-    """How far limits may be rounded that the dtype cannot hold."""
-    limits = [limit for limit in (op.low, op.high) if isfinite(limit)]
-    if torch.tensor(limits, dtype=dtype).tolist() == limits:
-        return 0.0
-    return torch.finfo(dtype).eps * max(map(abs, limits)) + torch.finfo(dtype).tiny
+def limit_error(op: Clamp, reach: Interval, dtype: torch.dtype) -> Tensor | None:
+    """How far limits that the dtype rounds may move values; a limit out of reach moves none."""
+    found = None
+    for limit, sign, end in ((op.low, 1.0, reach[0]), (op.high, -1.0, -reach[1])):
+        if not isfinite(limit) or float(torch.tensor(limit, dtype=dtype)) == limit:
+            continue
+        error = torch.finfo(dtype).eps * abs(limit) + torch.finfo(dtype).tiny
+        away = end > sign * limit + error  # false for NaN
+        own = torch.full_like(end, error).masked_fill(away, 0.0)
+        found = own if found is None else torch.maximum(found, own)
+    return found
 
 
 @evaluation.register(Within)

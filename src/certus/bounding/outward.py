@@ -89,9 +89,8 @@ def _leaky(op: LeakyRelu, value: Tensor, engine: Engine) -> Tensor:
 
 @wobble.register(Clamp)
 def _clamp(op: Clamp, value: Tensor, engine: Engine) -> Tensor | None:
-    """That of its limits."""
-    error = limit_error(op, value.dtype)
-    return torch.full_like(value, error) if error else None
+    """That of a limit that the value is near."""
+    return limit_error(op, (value, value), value.dtype)
 
 
 @wobble.register(Sigmoid, Tanh)

@@ -10,7 +10,7 @@ from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.activation import MaxPool
 from certus.graph.bilinear import Mul, Product
-from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax
+from certus.graph.extremum import ArgMax, Maximum, Norm, ReduceMax, Sorted
 from certus.graph.op import Affine, Elementwise
 from certus.graph.softmax import LogSumExp, MaskedSoftmax, Softmax
 from certus.relax import Interval
@@ -82,6 +82,12 @@ def _product(op: Mul | Product, errors: Errors, ranges: list[Interval]) -> Tenso
 def _largest(op: Maximum | ReduceMax, errors: Errors, ranges: list[Interval]) -> Tensor:
     """The largest error."""
     return op.forward(*errors)
+
+
+@passed.register(Sorted)
+def _sorted(op: Sorted, errors: Errors, ranges: list[Interval]) -> Tensor:
+    """The largest error: no order statistic moves by more."""
+    return errors[0].amax(op.dim, keepdim=True).expand_as(errors[0])
 
 
 @passed.register(LogSumExp)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding.engine import Engine
+from certus.bounding.evaluation import limit_error
 from certus.bounding.gamma import gamma, less, more, smallest, unit
 from certus.bounding.outward import floor, wobble
 from certus.core import Rules, UnsupportedError
@@ -86,7 +87,7 @@ def clamp(op: Clamp, relaxation: Relaxation, interval: Interval, engine: Engine)
     kinks = [torch.full_like(lower, limit) for limit in (op.low, op.high)]
     points = [lower, upper, *[torch.minimum(torch.maximum(k, lower), upper) for k in kinks]]
     low, high = _plain(lines.lower_slope), _plain(lines.upper_slope)
-    error = wobble[Clamp](op, lower, engine)
+    error = limit_error(op, interval, lower.dtype)
     extra = torch.zeros_like(lower) if error is None else 2 * error
     above = [_height(op.forward(x), high, x) for x in points]
     below = [_height(-op.forward(x), -low, x) for x in points]

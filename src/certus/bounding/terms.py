@@ -11,6 +11,7 @@ from certus.graph.affine import (
     BatchNorm,
     Conv,
     ConvTranspose,
+    Fourier,
     Interpolation,
     Linear,
     MatMul,
@@ -32,6 +33,7 @@ from certus.graph.structural import (
     Reduce,
     Reshape,
     Resize,
+    ScatterAdd,
     Select,
     Slice,
 )
@@ -87,6 +89,12 @@ def _expand(op: Expand, shapes: list[Shape], out: Shape) -> Terms:
 def _gather(op: Gather, shapes: list[Shape], out: Shape) -> Terms:
     """Copies; the transpose sums those of the value that is read most."""
     return Terms(0, _copies(int(torch.bincount(op.index).max()) if op.index.numel() else 0))
+
+
+@terms.register(ScatterAdd)
+def _scatter_add(op: ScatterAdd, shapes: list[Shape], out: Shape) -> Terms:
+    """The sum at the place where most values meet; backwards copies."""
+    return Terms(_copies(int(torch.bincount(op.index).max()) if op.index.numel() else 0), 0)
 
 
 @terms.register(Linear)
@@ -180,7 +188,7 @@ def _resize(op: Resize, shapes: list[Shape], out: Shape) -> Terms:
     return Terms(0, _copies(prod(-(-m // n) + 1 for n, m in sides)))
 
 
-@terms.register(Interpolation)
+@terms.register(Interpolation, Fourier)
 def _interpolation(op: Affine, shapes: list[Shape], out: Shape) -> Terms:
     """As for `Resize`."""
     raise UnsupportedError(f"{terms.name} has no rule for {op.name}")

@@ -5,16 +5,20 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from certus.bounding import BoundMethod, Crown, margin_rows, rounding_guard
+from certus.bounding.base import State
 from certus.bounding.combine import check_methods
 from certus.bounding.engine import engine_of
 from certus.bounding.guarded import Guarded, doubled
 from certus.certifiers.base import Certifier, Query, decide
 from certus.certifiers.bound_methods import name_of
+from certus.certifiers.tail import Tail
 from certus.core import Answer, Reason, UnsupportedError, Verdict
 from certus.core.numerics import guard, sound
 from certus.graph import Graph
+from certus.graph.ending import Ending, ending_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,30 +42,44 @@ class BoundCertifier(Certifier):
 
     def run(self, query: Query) -> list[Answer]:
         """Batched bounds of all margins, and second ones of those that are close; group by group."""
-        graph = query.graph.resolved()
+        ending = ending_of(query.graph)
+        graph = (ending.logits if ending else query.graph).resolved()
         groups = self.method.groups(graph, query.x)
-        return [a for index in groups for a in self._at_once(graph, query.select(index))]
+        return [a for index in groups for a in self._at_once(graph, ending, query.select(index))]
 
-    def _at_once(self, graph: Graph, query: Query) -> list[Answer]:
-        """Answers for a group of inputs."""
+    def _at_once(self, graph: Graph, ending: Ending | None, query: Query) -> list[Answer]:
+        """Answers for a group of inputs; the graph ends in logits."""
         spec = margin_rows(query.y, query.logits.shape[1], query.x)
         state, found = self.method.at_once(graph, query.region, spec.transpose(0, 1))
         error = rounding_guard(graph, state.intervals, query.x.dtype)
         slack = torch.einsum("brk,bk->br", spec.abs(), error)
+        tail = self._tail(ending, state, query, error) if ending else None
+        if tail is not None:
+            slack = slack + tail.apart().to(slack)[:, None]
         answers = decide(query, found.lower.T, found.upper.T, slack)
         close = [b for b, answer in enumerate(answers) if answer.reason is Reason.ROUNDING]
         if close:
             index = torch.tensor(close, device=query.x.device)
-            holds = guarded(self.method, graph, query.select(index))
+            apart = tail.apart()[index] if tail else torch.zeros_like(index).double()
+            holds = guarded(self.method, graph, query.select(index), apart)
             for b, proven in zip(close, holds.tolist(), strict=True):
                 if proven:
                     verdict, radius = Verdict.VERIFIED, float(query.radius[b])
                     answers[b] = replace(answers[b], verdict=verdict, reason=None, radius=radius)
-        return answers
+        return answers if tail is None else tail.translated(answers)
+
+    def _tail(self, ending: Ending, state: State, query: Query, error: Tensor) -> Tail:
+        """The end of the network, with the range of the label's logit in every evaluation."""
+        row = one_hot(query.y, query.logits.shape[1]).to(query.x)
+        found = self.method.bound(state, row[None])
+        off = (row * error).sum(1)
+        engine = engine_of(query.graph, query.x.dtype)
+        low, high = found.lower[0] - off, found.upper[0] + off
+        return Tail(ending, engine, low.double(), high.double())
 
 
-def guarded(method: BoundMethod, graph: Graph, query: Query) -> Tensor:
-    """Bool [B]: whether no evaluation by the model's engine gives a rival of the label as much.
+def guarded(method: BoundMethod, graph: Graph, query: Query, apart: Tensor) -> Tensor:
+    """Bool [B]: whether every evaluation by the model's engine gives the label more than `apart` [B].
 
     By the method itself, or by CROWN where it has one arithmetic alone. False where the region or an
     operation has no rule.
@@ -77,5 +95,6 @@ def guarded(method: BoundMethod, graph: Graph, query: Query) -> Tensor:
         found = own(graph.cast(torch.float64), region, spec)
     except UnsupportedError:
         return torch.zeros(len(query.x), dtype=torch.bool)
-    usable = sound(found.lower, found.upper) & (found.lower > guard(found.upper.abs()))
+    least = guard(found.upper.abs()) + apart[:, None]
+    usable = sound(found.lower, found.upper) & (found.lower > least)
     return usable.all(1)

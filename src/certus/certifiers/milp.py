@@ -5,17 +5,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from certus.bounding import margin_rows
 from certus.bounding.engine import engine_of
 from certus.bounding.precision import refuse_autocast
 from certus.certifiers.base import Certifier, Query, misclassified
+from certus.certifiers.tail import Tail
 from certus.core import Answer, Model, Reason, UnsupportedError, Verdict
 from certus.core.claim import EXACT
 from certus.core.numerics import guard
 from certus.core.replay import margins
 from certus.core.validate import positive
 from certus.graph import Graph
+from certus.graph.ending import ending_of, logits_of
 from certus.threats import Box, Threat
 from certus.verifiers import Milp
 from certus.verifiers.encoding import encodings
@@ -47,7 +51,7 @@ class MilpCertifier(Certifier):
             return _BOX
         if not isinstance(model, Graph):
             return super().accepts(model, threat)
-        return encodings.missing(type(node.op) for node in model.nodes)
+        return encodings.missing(type(node.op) for node in logits_of(model).nodes)
 
     def run(self, query: Query) -> list[Answer]:
         """One input after the other."""
@@ -62,10 +66,22 @@ class MilpCertifier(Certifier):
 
     def _one(self, query: Query) -> Answer:
         end = time.perf_counter() + self.timeout
-        milp = Milp(query.graph, query.region, engine_of(query.graph, query.x.dtype))
-        spec = margin_rows(query.y, query.logits.shape[1], query.x)[0]
-        lower = milp.bounds(spec)
+        ending, engine = ending_of(query.graph), engine_of(query.graph, query.x.dtype)
+        milp = Milp(logits_of(query.graph), query.region, engine)
+        lower = milp.bounds(margin_rows(query.y, query.logits.shape[1], query.x)[0])
         slack = guard(lower)  # rounding of the evaluation is part of the program
+        if ending is None:
+            return self._searched(query, milp, lower, slack, end)
+        row = one_hot(query.y, query.logits.shape[1]).to(query.x)
+        tail = Tail(ending, engine, milp.bounds(row).double(), -milp.bounds(-row).double())
+        answer = self._searched(query, milp, lower, slack + tail.apart().to(slack), end)
+        return tail.translated([answer])[0]
+
+    def _searched(
+        self, query: Query, milp: Milp, lower: Tensor, slack: Tensor, end: float
+    ) -> Answer:
+        """Every margin must exceed its slack; those that CROWN's bounds leave open are minimised."""
+        spec = margin_rows(query.y, query.logits.shape[1], query.x)[0]
         timed_out = failed = False
         for j in lower.argsort().tolist():
             if lower[j] > slack[j]:
@@ -86,7 +102,7 @@ class MilpCertifier(Certifier):
         return Answer(verdict=Verdict.UNKNOWN, reason=reason, radius=0.0, margin=margin)
 
     @staticmethod
-    def _replay(query: Query, point: torch.Tensor, margin: float) -> Answer | None:
+    def _replay(query: Query, point: Tensor, margin: float) -> Answer | None:
         """FALSIFIED if the solver's input fools the network inside the region."""
         point = query.region.project(point)
         if not bool(margins(query.graph.original, point, query.y) <= 0):

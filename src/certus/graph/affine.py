@@ -1,5 +1,6 @@
 """Affine operations with weights: linear, convolution, batch normalisation, scale, shift, sums."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -51,6 +52,16 @@ class Interpolation(Linear):
         """Places, times the largest value and the largest weight."""
         places = float(max(self.weight.shape)) * self.weight.abs().max()
         return places * sizes.amax(-1, keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Fourier(Linear):
+    """A discrete Fourier transform of the last dimension, complex numbers as pairs side by side."""
+
+    def drift(self, sizes: Tensor) -> Tensor | None:
+        """A fast transform mixes all values in steps that err; chirps (prime lengths) by a root more."""
+        steps = math.log2(2 * max(self.weight.shape)) * math.sqrt(max(self.weight.shape))
+        return steps * self.weight.abs().max() * sizes.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True, eq=False)

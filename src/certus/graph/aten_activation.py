@@ -5,7 +5,17 @@ from collections.abc import Callable
 
 import torch
 
-from certus.graph import activation, affine, composite, gated, periodic, piecewise, powers, smooth
+from certus.graph import (
+    activation,
+    affine,
+    composite,
+    gated,
+    inverse,
+    periodic,
+    piecewise,
+    powers,
+    smooth,
+)
 from certus.graph.aten_arithmetic import scaled, shifted
 from certus.graph.builders import Arguments, Unsupported, builds, value_shape, viewed
 from certus.graph.op import Op
@@ -26,6 +36,10 @@ _PLAIN: dict[str, Callable[[], Op]] = {
     "tan": periodic.Tan,
     "atan": smooth.Atan,
     "arctan": smooth.Atan,
+    "asin": inverse.Asin,
+    "asinh": inverse.Asinh,
+    "acosh": inverse.Acosh,
+    "atanh": inverse.Atanh,
     "erf": smooth.Erf,
     "special_erf": smooth.Erf,
     "abs": piecewise.Abs,
@@ -187,6 +201,11 @@ def _exp(a: Arguments) -> int:
     two = a.target.startswith("exp2")
     power = a.add(powers.Exp(), scaled(a, a.x(), math.log(2) if two else 1.0))
     return power if two else shifted(a, power, -1.0)
+
+
+@builds("acos.default", anywhere=True)
+def _acos(a: Arguments) -> int:
+    return shifted(a, scaled(a, a.add(inverse.Asin(), a.x()), -1.0), math.pi / 2)
 
 
 @builds("sinh.default", "cosh.default", anywhere=True)

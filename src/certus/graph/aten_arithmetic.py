@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from certus.graph import affine, composite
+from certus.graph import affine, composite, conversion
 from certus.graph.activation import Relu
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.expression import Expression
@@ -129,9 +129,10 @@ def nonnegative(node: Any) -> bool:
 def _div(a: Arguments) -> int:
     if a["rounding_mode"] == "floor":
         return _floor_division(a)
-    if a["rounding_mode"] is not None:
-        raise Unsupported(f"division with rounding mode {a['rounding_mode']}")
-    return _quotient(a, a["self"], a["other"])
+    found = _quotient(a, a["self"], a["other"])
+    if a["rounding_mode"] is None:
+        return found
+    return conversion.truncated(a.scope.builder, found, a.source)
 
 
 def _floor_division(a: Arguments) -> int:

@@ -11,7 +11,9 @@ from certus.graph.aten_arithmetic import plus, scaled, shifted, widened
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.expression import Expression
 from certus.graph.piecewise import Step
+from certus.graph.structural import Expand
 
+_FAR = 1e6  # limits beyond it are not subtracted from what they limit
 _MIRRORED = {"lt": "gt", "le": "ge"}  # x < y is y > x
 
 
@@ -91,30 +93,56 @@ def extreme(a: Arguments, left: Any, right: Any, largest: bool) -> int:
     a.aligned(left, right)
     if a.is_data(left):
         left, right = right, left
-    limit = None if a.is_data(left) else _number(a, left)
-    if limit is not None:
-        low, high = (limit, None) if largest else (None, limit)
-        return clamp(a, widened(a, a.at(right)), low, high)
+    if not a.is_data(left):
+        return limited(a, widened(a, a.at(right)), left, largest)
     function = composite.maximum if largest else composite.minimum
     return function(a.scope.builder, *a.pair(a.at(left), a.at(right)), a.source)
 
 
+def limited(a: Arguments, x: int, limit: Any, largest: bool) -> int:
+    """max or min of a position and a constant; limits far away cost no digits of what they leave alone."""
+    builder, number = a.scope.builder, _number(a, limit)
+    if number is not None:
+        x = clamp(a, x, *((number, None) if largest else (None, number)))
+        return x if a.shape(x) == a.canonical() else a.add(Expand(a.canonical()), x)
+    function = composite.maximum if largest else composite.minimum
+    fixed = a.value(limit)
+    live = not isinstance(fixed, Tensor) or isinstance(fixed, torch.nn.Parameter)
+    if live or bool((fixed.abs() <= _FAR).all()):
+        return function(builder, *a.pair(a.at(limit), x), a.source)
+    a.broadcasts(fixed)
+    value = fixed.to(builder.like).expand(1, *a.canonical())
+    idle = torch.isinf(value) & ((value < 0) == largest)
+    far = (value.abs() > _FAR) & ~idle
+    near, rest = (
+        composite.constant(builder, value.masked_fill(gone, 0.0)) for gone in (idle | far, ~far)
+    )
+    found = function(builder, near, x, a.source)
+    found = composite.where(builder, far, function(builder, x, rest, a.source), found, a.source)
+    return composite.where(builder, idle, x, found, a.source)
+
+
 def _number(a: Arguments, value: Any) -> float | None:
-    """A constant that is one finite number and cannot change."""
+    """A constant that is one finite number throughout and cannot change."""
     constant = a.value(value)
-    fixed = isinstance(constant, Tensor) and not isinstance(constant, torch.nn.Parameter)
-    if not fixed or constant.numel() != 1 or not bool(torch.isfinite(constant).all()):
+    if not isinstance(constant, Tensor) or isinstance(constant, torch.nn.Parameter):
         return None
-    return float(constant)
+    first = constant.flatten()[0]
+    return float(first) if bool(torch.isfinite(first) & (constant == first).all()) else None
 
 
 @builds("clamp.Tensor", "clip.Tensor", "clamp_min.Tensor", "clamp_max.Tensor", anywhere=True)
 def _clamp(a: Arguments) -> int:
-    x, builder = a.x(), a.scope.builder
+    x, builder = widened(a, a.x()), a.scope.builder
     for name, function in (("min", composite.maximum), ("max", composite.minimum)):
-        if a[name] is not None:
-            a.aligned(a["self"], a[name])
-            x = function(builder, *a.pair(a.at(a[name]), x), a.source)
+        limit = a[name]
+        if limit is None:
+            continue
+        a.aligned(a["self"], limit)
+        if a.is_data(limit):
+            x = function(builder, *a.pair(a.at(limit), x), a.source)
+        else:
+            x = limited(a, x, limit, largest=name == "min")
     return x
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 
 from certus.graph.affine import Scale, Shift
@@ -11,7 +12,7 @@ from certus.graph.layout import is_size, symbolic
 from certus.graph.structural import Concat, Gather, Pad, Reshape
 
 _FILLED = -1.0  # marks a place that a number is written to
-_BATCH = 2
+BATCH = 2
 
 
 @builds(
@@ -20,7 +21,11 @@ _BATCH = 2
     *("take_along_dim.default", "diagonal.default", "diag_embed.default", "rot90.default"),
     *("pixel_shuffle.default", "pixel_unshuffle.default", "channel_shuffle.default"),
     *("native_channel_shuffle.default", "unfold.default", "im2col.default", "tril.default"),
-    *("triu.default", "slice_scatter.default", "select_scatter.default", "index_put.default"),
+    *(
+        "triu.default",
+        "slice_scatter.default",
+        "select_scatter.default",
+    ),
     *("diagonal_scatter.default", "scatter.src", "scatter.value", "index_copy.default"),
     *("index_fill.int_Scalar", "masked_scatter.default", "copy.default", "unfold_copy.default"),
     *(f"{kind}_pad{d}d.default" for kind in ("reflection", "replication") for d in (1, 2, 3)),
@@ -28,29 +33,34 @@ _BATCH = 2
 )
 def moved(a: Arguments) -> int:
     """A Gather whose indices are those of numbered values sent through the operation itself."""
-    if a["accumulate"] or a["reduce"]:
-        raise Unsupported("values that are added up where they meet")
     sources = _sources(a)
-    positions = [a.at(node, _rank(a, node)) for node in sources]
+    positions = [a.at(node, rank_of(a, node)) for node in sources]
     counts = [torch.Size(a.shape(p)).numel() for p in positions]
     total, constant = sum(counts), [0.0]
     examples = {}
     for node, count, start in zip(sources, counts, _starts(counts), strict=True):
         numbers = start + 1 + torch.arange(count, dtype=torch.float64)
-        whole = _batched(numbers.view(a.one(node)), node.meta["val"].shape)
+        whole = numbers.view(a.one(node))
+        if node.meta["val"].is_complex():
+            whole = torch.view_as_complex(whole)
+        whole = _batched(whole, node.meta["val"].shape)
         if a.is_data(node):  # numbers of the second input of the batch are larger by the total
-            whole = whole + total * torch.arange(_BATCH).view(-1, *[1] * (whole.ndim - 1))
+            step = total * torch.arange(BATCH).view(-1, *[1] * (whole.ndim - 1))
+            whole = whole + (
+                torch.complex(step.double(), step.double()) if whole.is_complex() else step
+            )
         else:
             constant += numbers.tolist()
         examples[node] = whole
-    first, second = _run(a, examples)
+    found = _run(a, examples)
+    first, second = torch.view_as_real(found) if found.is_complex() else found
     fixed = (first < 0) | torch.isin(first, torch.tensor(constant, dtype=torch.float64))
     if not torch.equal(torch.where(fixed, first, first + total), second):
         raise Unsupported("the result depends on other inputs of the batch")
     return _gathered(a, positions, first)
 
 
-def _rank(a: Arguments, node: fx.Node) -> int:
+def rank_of(a: Arguments, node: fx.Node) -> int:
     """Dimensions of a constant whose first one is the batch; -1 where it has no batch."""
     shape = node.meta["val"].shape
     return len(shape) if any(symbolic(size) for size in shape) else -1
@@ -58,7 +68,7 @@ def _rank(a: Arguments, node: fx.Node) -> int:
 
 def _batched(value: Tensor, shape: Any) -> Tensor:
     """A value for a batch of one, repeated to the example's batch where the shape has it."""
-    sizes = [_BATCH if symbolic(size) else -1 for size in shape]
+    sizes = [BATCH if symbolic(size) else -1 for size in shape]
     return value.expand(sizes) if sizes else value
 
 
@@ -110,8 +120,8 @@ def _run(a: Arguments, examples: dict[fx.Node, Tensor]) -> Tensor:
             if not isinstance(value, torch.SymInt):
                 return value
             expr = value.node.expr
-            return int(expr.subs({symbol: _BATCH for symbol in expr.free_symbols}))
-        return _index(a, node)
+            return int(expr.subs({symbol: BATCH for symbol in expr.free_symbols}))
+        return index_of(a, node)
 
     args = list(torch.fx.map_arg(a.node.args, look))
     kwargs = torch.fx.map_arg(a.node.kwargs, look)
@@ -124,21 +134,30 @@ def _run(a: Arguments, examples: dict[fx.Node, Tensor]) -> Tensor:
     return a.node.target(*args, **kwargs)  # type: ignore[operator]
 
 
-def _index(a: Arguments, node: fx.Node) -> Tensor:
+def index_of(a: Arguments, node: fx.Node) -> Tensor:
     """A constant index or condition for the example's batch."""
     return _batched(a.fixed(node).cpu(), node.meta["val"].shape)
 
 
-@builds("pad.default", "constant_pad_nd.default")
+@builds("pad.default", "constant_pad_nd.default", anywhere=True)
 def _pad(a: Arguments) -> int:
     widths = a["pad"]
     if not all(isinstance(w, int) for w in widths):
         raise Unsupported("padding that depends on the batch size")
-    if a["mode"] not in (None, "constant"):
-        return moved(a)
-    if len(widths) > 2 * (a.ndim() - 1):
-        if any(widths[2 * (a.ndim() - 1) :]):
-            raise Unsupported("padding along the batch")
-        widths = widths[: 2 * (a.ndim() - 1)]
-    value = a["value"] or 0.0
-    return a.add(Pad(tuple(widths), a.number(value)), a.x())
+    pairs = list(zip(widths[::2], widths[1::2], strict=True))
+    used = [k for k, pair in enumerate(pairs) if any(pair)]
+    for k in used:
+        a.dim(-1 - k)  # never the batch
+    if not used:
+        return a.x()
+    kept = pairs[: max(used) + 1]
+    if a["mode"] in (None, "constant"):
+        return a.add(
+            Pad(tuple(w for pair in kept for w in pair), a.number(a["value"] or 0.0)), a.x()
+        )
+    x = a.x()
+    places = torch.arange(torch.Size(a.shape(x)).numel()).view(a.shape(x))
+    for k, pair in enumerate(kept):
+        line = torch.arange(places.shape[-1 - k], dtype=torch.float64).view(1, 1, -1)
+        places = places.index_select(-1 - k, F.pad(line, pair, a["mode"]).flatten().long())
+    return a.add(Gather(places.flatten().to(a.scope.builder.like.device), tuple(places.shape)), x)

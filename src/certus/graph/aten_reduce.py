@@ -8,11 +8,11 @@ from certus.graph import composite
 from certus.graph.affine import Sum
 from certus.graph.aten_arithmetic import rectify, scaled
 from certus.graph.builders import Arguments, Unsupported, builds
-from certus.graph.extremum import ArgMax, Norm
+from certus.graph.extremum import ArgMax, Norm, Sorted
 from certus.graph.piecewise import Abs
 from certus.graph.powers import Power
 from certus.graph.softmax import LogSumExp, Softmax
-from certus.graph.structural import CumSum, Reduce
+from certus.graph.structural import Concat, CumSum, Expand, Flip, Reduce, Reshape, Select, Slice
 
 
 def axes(a: Arguments) -> tuple[int, ...]:
@@ -49,6 +49,31 @@ def _amax(a: Arguments) -> int:
 def _max_dim(a: Arguments) -> tuple[int | None, ...]:
     reduce = composite.reduce_max if "max" in a.target else composite.reduce_min
     return reduce(a.scope.builder, a.x(), axes(a), bool(a["keepdim"]), a.source), None
+
+
+@builds("sort.default", "sort.stable", "topk.default", anywhere=True)
+def _sort(a: Arguments) -> tuple[int | None, ...]:
+    """Values alone; the largest k come largest first."""
+    top = a.target.startswith("topk")
+    if top and a["sorted"] is False:
+        raise Unsupported("largest values in no order")
+    dim = a.dim(-1 if a["dim"] is None else a["dim"])
+    falling = a["largest"] is not False if top else bool(a["descending"])
+    x = a.add(Sorted(dim), a.x())
+    x = a.add(Flip((dim,)), x) if falling else x
+    return (a.add(Slice(dim, 0, a["k"]), x) if top else x), None
+
+
+@builds("kthvalue.default", "median.dim", anywhere=True)
+def _order_statistic(a: Arguments) -> tuple[int | None, ...]:
+    """The k-th smallest value; of an even number torch's median is the lower one."""
+    dim = a.dim(-1 if a["dim"] is None else a["dim"])
+    x = a.add(Sorted(dim), a.x())
+    count = a.shape(x)[dim - 1]
+    place = a["k"] - 1 if a.target.startswith("kth") else (count - 1) // 2
+    if a["keepdim"]:
+        return a.add(Slice(dim, place, place + 1), x), None
+    return a.add(Select(dim, place), x), None
 
 
 @builds("argmax.default", anywhere=True)
@@ -120,6 +145,16 @@ def _softmax(a: Arguments) -> int:
 @builds("log_softmax.int", "_log_softmax.default", "special_log_softmax.int", anywhere=True)
 def _log_softmax(a: Arguments) -> int:
     return composite.log_softmax(a.scope.builder, a.x(), a.dim(a["dim"]), a.source)
+
+
+@builds("hypot.default", anywhere=True)
+def _hypot(a: Arguments) -> int:
+    a.aligned(a["self"], a["other"])
+    both = a.pair(a.x(), a.x("other"))
+    axis = len(a.canonical()) + 1
+    sides = [a.add(Expand(a.canonical()), x) for x in both]
+    columns = [a.add(Reshape((*a.canonical(), 1)), x) for x in sides]
+    return a.add(Norm(2.0, (axis,)), a.add(Concat(axis), *columns))
 
 
 @builds("logsumexp.default", anywhere=True)

@@ -39,6 +39,7 @@ class Entry:
 
 
 BUILDERS: dict[str, Entry] = {}
+PAIRS: dict[str, Entry] = {}  # for complex values, which a node holds as [*shape, 2]
 
 
 def builds(
@@ -52,6 +53,33 @@ def builds(
         return builder
 
     return add
+
+
+def pairs(*targets: str, anywhere: bool = False) -> Callable[[B], B]:
+    """Decorator: use the function for these ATen targets where a tensor is complex."""
+
+    def add(builder: B) -> B:
+        for target in targets:
+            PAIRS[f"aten.{target}"] = Entry(builder, anywhere, None)
+            BUILDERS.setdefault(f"aten.{target}", PAIRS[f"aten.{target}"])
+        return builder
+
+    return add
+
+
+def entry_of(node: fx.Node) -> Entry:
+    """The builder of an fx node; Unsupported where it has none for complex values."""
+    known = [n.meta.get("val") for n in (node, *node.all_input_nodes)]
+    if not any(isinstance(v, Tensor) and v.is_complex() for v in known):
+        return BUILDERS[str(node.target)]
+    if str(node.target) not in PAIRS:
+        raise Unsupported("on complex numbers")
+    return PAIRS[str(node.target)]
+
+
+def held(value: Tensor) -> Shape:
+    """The shape for a batch of one in which a node holds a value: complex numbers are pairs."""
+    return sizes(value.shape, 1) + ((2,) if value.is_complex() else ())
 
 
 @dataclass(eq=False)
@@ -109,9 +137,9 @@ class Arguments:
         return self.scope.builder.shape(position)
 
     def one(self, value: Any = None) -> Shape:
-        """Shape of an fx tensor (of the result) for a batch of one."""
+        """Shape in which an fx tensor (the result) is held for a batch of one."""
         value = self.node if value is None else value
-        return sizes(value.meta["val"].shape, 1)
+        return held(value.meta["val"])
 
     def one_of(self, index: int) -> Shape:
         """Shape of one of several results for a batch of one."""
@@ -248,7 +276,12 @@ def value_shape(value: Any) -> Shape:
 
 
 def viewed(value: Any, shape: Sequence[int]) -> Any:
-    """A constant in another shape of as many elements, live: an `Expression`."""
+    """A constant in another shape of as many elements, live."""
+    return applied(value, torch.ops.aten.reshape.default, list(shape))
+
+
+def applied(value: Constant, function: Any, *rest: Any, **named: Any) -> Any:
+    """A function of torch of a constant, live."""
     known: dict[fx.Node, Any] = {}
     graph = fx.Graph()
     if isinstance(value, Expression):
@@ -256,7 +289,7 @@ def viewed(value: Any, shape: Sequence[int]) -> Any:
     else:
         source = graph.placeholder("value")
         source.meta["val"], known = value, {source: value}
-    node = graph.call_function(torch.ops.aten.reshape.default, (source, list(shape)))
+    node = graph.call_function(function, (source, *rest), named)
     now = value.evaluate() if isinstance(value, Expression) else value
-    node.meta["val"] = now.detach().reshape(shape)
+    node.meta["val"] = function(now.detach(), *rest, **named)
     return Expression(node, known)

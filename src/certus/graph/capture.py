@@ -18,7 +18,7 @@ from certus.graph import lines
 from certus.graph.agreement import difference, probes
 from certus.graph.answers import check_answers
 from certus.graph.builder import Builder
-from certus.graph.builders import BUILDERS, Arguments, Scope
+from certus.graph.builders import BUILDERS, Arguments, Scope, entry_of, held
 from certus.graph.calls import Calls, watched
 from certus.graph.causes import LONGEST, explained, tidy
 from certus.graph.composite import constant
@@ -163,7 +163,7 @@ class _Capture:
         values = node.meta["val"]
         single = isinstance(values, Tensor)
         results = [values] if single else list(values)
-        a, entry = Arguments(node, self.scope, lines.of_node(node)), BUILDERS[str(node.target)]
+        a, entry = Arguments(node, self.scope, lines.of_node(node)), entry_of(node)
         admissible(a)
         if entry.layout is not None:
             a.settle([entry.layout(a)])
@@ -188,7 +188,7 @@ class _Capture:
         """Position of one result in the form that its layout asks for; its shape must be as exported."""
         if place is None or layout is None:
             return None
-        one = sizes(value.shape, 1)
+        one = held(value)
         expected = one if a.free else one[1:]
         found = a.shape(place)
         if found != expected:

@@ -1,4 +1,4 @@
-"""Largest values and norms: functions of several values that are convex."""
+"""Largest values, order statistics, norms and positions: functions of several values."""
 
 from dataclasses import dataclass
 
@@ -33,6 +33,21 @@ class ReduceMax(Monotone):
     def forward(self, *inputs: Tensor) -> Tensor:
         """torch.amax."""
         return inputs[0].amax(self.dims, keepdim=self.keepdim)
+
+
+@dataclass(frozen=True, eq=False)
+class Sorted(Monotone):
+    """Values in ascending order along one dimension (the batch is 0 and not allowed).
+
+    Promise beyond `Monotone`: a value moves by no more than the input that moves most, and all of them
+    together by no more than the inputs (in l2).
+    """
+
+    dim: int
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The values of torch.sort."""
+        return inputs[0].sort(self.dim).values
 
 
 @dataclass(frozen=True, eq=False)

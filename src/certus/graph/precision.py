@@ -32,7 +32,7 @@ def admissible(a: Arguments) -> None:
     for value in [values] if single else list(values):
         if isinstance(value, torch.Tensor) and not _choice(a, value.dtype):
             _float(value.dtype, a.scope.builder.like.dtype)
-    if not single or values.is_floating_point():
+    if not single or values.is_floating_point() or values.is_complex():
         return
     floats = any(
         a.is_data(n) and n.meta["val"].is_floating_point()
@@ -73,8 +73,7 @@ def _choice(a: Arguments, found: torch.dtype) -> bool:
 
 
 def _float(found: torch.dtype, network: torch.dtype) -> None:
-    other = (found.is_floating_point and found != network) or found.is_complex
-    if other:
+    if (found.is_floating_point or found.is_complex) and found.to_real() != network:
         raise Unsupported(
             f"a change of precision: its result is {name_of(found)} in a {name_of(network)} network; "
             "keep the whole model in one type"

@@ -206,6 +206,28 @@ class Gather(Selection):
 
 
 @dataclass(frozen=True, eq=False)
+class ScatterAdd(Selection):
+    """Values added up at constant places, the adjoint of `Gather`: messages to the nodes of a graph.
+
+    index: int64 [numel of one input], the flat place of each value in the result.
+    """
+
+    index: Tensor
+    shape: Shape
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """[B, *old] -> [B, *shape]."""
+        x = inputs[0].flatten(1)
+        total = x.new_zeros(len(x), torch.Size(self.shape).numel())
+        return total.index_add(1, self.index, x).view(len(x), *self.shape)
+
+    def transpose(self, rows: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+        """To every value the coefficient of its place."""
+        pulled = rows.flatten(1).index_select(1, self.index)
+        return (pulled.view(len(rows), *shapes[0]),)
+
+
+@dataclass(frozen=True, eq=False)
 class Flip(Selection):
     """The order reversed along dimensions (batch is 0 and not allowed)."""
 

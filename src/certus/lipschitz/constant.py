@@ -9,6 +9,7 @@ from torch import Tensor
 from certus.core import ModelError, Rules, UnsupportedError
 from certus.graph.activation import MaxPool
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift, Sum
+from certus.graph.extremum import Sorted
 from certus.graph.graph import Graph, Node
 from certus.graph.op import Elementwise, Input, Selection, Shape
 from certus.graph.structural import AdaptiveAvgPool, AvgPool, Concat, Pad
@@ -193,6 +194,12 @@ def _avg_pool(op: AvgPool | AdaptiveAvgPool, site: Site) -> float:
 def _concat(op: Concat, site: Site) -> float:
     """Root of the sum of squares, since the parts are side by side."""
     return math.hypot(*[site.constants[i] for i in site.node.inputs])
+
+
+@RULES.register(Sorted)
+def _sorted(op: Sorted, site: Site) -> float:
+    """1: no pairing of two sets of numbers is nearer than that of their orders."""
+    return site.before
 
 
 @RULES.register(MaxPool)

@@ -10,6 +10,7 @@ from certus.relax.lines import Lines as Lines
 from certus.relax.lines import Relaxation as Relaxation
 from certus.relax.lines import relaxations as relaxations
 from certus.relax.masked import masked_softmax as masked_softmax
+from certus.relax.order import ranked as ranked
 from certus.relax.periodic import wave as wave
 from certus.relax.piecewise import prelu as prelu
 from certus.relax.pooling import max_pool as max_pool

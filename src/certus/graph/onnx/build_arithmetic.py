@@ -111,7 +111,11 @@ def _scaled_erf(writer: Writer, position: int) -> int | None:
 
 @builds("Div")
 def _div(call: Call) -> Data:
-    x, y = call[0], call[1]
+    return divide(call, call[0], call[1])
+
+
+def divide(call: Call, x: Value, y: Value) -> Data:
+    """x / y, at least one of which depends on the input."""
     if not isinstance(y, Data):
         divisor = _numbers(y)
         if bool((divisor == 0).any()):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from certus.graph import activation, piecewise, powers, smooth
+from certus.graph import activation, division, inverse, piecewise, powers, smooth
 from certus.graph.affine import Scale, Shift, Sum
 from certus.graph.bilinear import Mul
 from certus.graph.onnx.table import Call, Unsupported, broadcast, builds
@@ -31,6 +31,10 @@ _PLAIN: dict[str, Callable[[], Op]] = {
     "Sin": Sin,
     "Cos": Cos,
     "Tan": Tan,
+    "Asin": inverse.Asin,
+    "Asinh": inverse.Asinh,
+    "Acosh": inverse.Acosh,
+    "Atanh": inverse.Atanh,
 }
 _STAIRS: dict[str, Callable[[], Op]] = {
     "Sign": piecewise.Sign,
@@ -43,6 +47,31 @@ _STAIRS: dict[str, Callable[[], Op]] = {
 @builds(*_PLAIN)
 def _plain(call: Call) -> Data:
     return call.same(_PLAIN[call.node.op](), call.data())
+
+
+@builds("Acos")
+def _acos(call: Call) -> Data:
+    return shifted(call, scaled(call, call.same(inverse.Asin(), call.data()), -1.0), math.pi / 2)
+
+
+@builds("Sinh", "Cosh")
+def _hyperbolic(call: Call) -> Data:
+    x, sign = call.data(), 1.0 if call.node.op == "Cosh" else -1.0
+    up, down = (call.same(powers.Exp(), scaled(call, x, s)) for s in (1.0, -1.0))
+    total = call.put(Sum(sign), up.position, down.position, shape=x.shape)
+    return scaled(call, total, 0.5)
+
+
+@builds("Mod")
+def _mod(call: Call) -> Data:
+    """C's fmod; without the attribute ONNX divides whole numbers alone."""
+    if not call.attribute("fmod", 0):
+        raise Unsupported("on numbers that are not whole")
+    divisor = call.number(1)
+    assert divisor is not None
+    x = call.data()
+    position = division.fmod(call.writer, x.position, call.tensor(divisor))
+    return Data(position, x.shape, x.kind)
 
 
 @builds(*_STAIRS)

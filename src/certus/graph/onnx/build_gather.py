@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from certus.graph.onnx import fold_moves
 from certus.graph.onnx.build_logic import look_up
 from certus.graph.onnx.build_moves import cut, moved
 from certus.graph.onnx.table import Call, axis_of, builds
@@ -17,7 +16,7 @@ def _gather(call: Call) -> Data:
         return look_up(call, call.array(0), call.data(1), int(call.attribute("axis", 0)))
     x = call.data()
     axis = axis_of(int(call.attribute("axis", 0)), x.rank)
-    places = fold_moves.indices(call, 1)
+    places = call.array(1).astype(np.int64)
     flat = places.reshape(-1) % x.shape[axis]
     run = len(flat) > 0 and bool((np.diff(flat) == 1).all())
     if not run:

@@ -177,6 +177,6 @@ def look_up(call: Call, table: Any, x: Data, axis: int) -> Data:
     return permuted(call, result, [*front, *range(x.rank), *rest])
 
 
-@builds("Compress", "NonZero", "Unique", "TopK", "NonMaxSuppression")
+@builds("Compress", "NonZero", "Unique", "NonMaxSuppression")
 def _sized_by_values(call: Call) -> Data:
     raise Unsupported("the result's size or order depends on the values of the input")

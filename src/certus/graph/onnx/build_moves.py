@@ -7,11 +7,10 @@ import numpy as np
 import torch
 
 from certus.graph import composite, structural
-from certus.graph.onnx import fold_moves
-from certus.graph.onnx.build_arithmetic import multiply
-from certus.graph.onnx.fold_math import shape_vector
+from certus.graph.onnx import shapes
+from certus.graph.onnx.build_arithmetic import add, multiply
+from certus.graph.onnx.fold import evaluated
 from certus.graph.onnx.table import (
-    FOLDS,
     Call,
     Unsupported,
     Value,
@@ -20,30 +19,30 @@ from certus.graph.onnx.table import (
     broadcast,
     builds,
 )
-from certus.graph.onnx.values import Data, kind_of
+from certus.graph.onnx.values import Data, canonical, kind_of
 
 
 @builds("Reshape")
 def _reshape(call: Call) -> Data:
     x = call.data()
-    return replace(x, shape=fold_moves.target_shape(call, size_of(x), x.shape))
+    return replace(x, shape=shapes.target_shape(call, size_of(x), x.shape))
 
 
 @builds("Flatten")
 def _flatten(call: Call) -> Data:
     x = call.data()
-    rows = int(np.prod(x.shape[: fold_moves.flatten_axis(call, x.rank)], dtype=np.int64))
+    rows = int(np.prod(x.shape[: shapes.flatten_axis(call, x.rank)], dtype=np.int64))
     return replace(x, shape=(rows, size_of(x) // rows))
 
 
 @builds("Squeeze")
 def _squeeze(call: Call) -> Data:
-    return replace(call.data(), shape=fold_moves.squeezed(call, call.data().shape))
+    return replace(call.data(), shape=shapes.squeezed(call, call.data().shape))
 
 
 @builds("Unsqueeze")
 def _unsqueeze(call: Call) -> Data:
-    return replace(call.data(), shape=fold_moves.unsqueezed(call, call.data().shape))
+    return replace(call.data(), shape=shapes.unsqueezed(call, call.data().shape))
 
 
 def size_of(x: Data) -> int:
@@ -54,7 +53,7 @@ def size_of(x: Data) -> int:
 @builds("Slice")
 def _slice(call: Call) -> Data:
     x = call.data()
-    parts = fold_moves.slices(call, x.shape)
+    parts = shapes.slices(call, x.shape)
     if any(part.step < 0 for part in parts):
         return moved(call)
     for axis, part in enumerate(parts):
@@ -81,7 +80,7 @@ def _split(call: Call) -> list[Value]:
     x = call.data()
     axis, start = axis_of(int(call.attribute("axis", 0)), x.rank), 0
     parts: list[Value] = []
-    for size in fold_moves.split_sizes(call, x.shape[axis]):
+    for size in shapes.split_sizes(call, x.shape[axis]):
         part = slice(start, start + size, 1)
         parts.append(cut(call, x, axis, part) if size else np.zeros(0, np.float32))
         start += size
@@ -92,11 +91,19 @@ def _split(call: Call) -> list[Value]:
 def moved(call: Call) -> Data:
     """Any rearrangement: the operator is run on positions, which tells where each value comes from."""
     x = call.data()
-    places = np.arange(size_of(x)).reshape(x.shape)
-    found = FOLDS[call.node.op](
-        Call(call.node, [places, *call.values[1:]], call.writer, call.opset)
-    )
-    return picked(call, x, found)
+    rest = [call.array(i) for i in range(1, len(call.values))]
+    return picked(call, x, _places(call, [numbered(x.shape), *rest]))
+
+
+def numbered(shape: tuple[int, ...], start: int = 0) -> Any:
+    """start, start + 1, ... in a shape, as floats, which every operator takes."""
+    count = int(np.prod(shape, dtype=np.int64))
+    return np.arange(start, start + count, dtype=np.float64).reshape(shape)
+
+
+def _places(call: Call, values: list[Any]) -> Any:
+    """Where the node moves numbered entries."""
+    return evaluated(call.node, values, call.opset)[0].astype(np.int64)
 
 
 def picked(call: Call, x: Data, places: Any) -> Data:
@@ -155,9 +162,10 @@ def as_data(call: Call, value: Value) -> Data:
 @builds("Pad")
 def _pad(call: Call) -> Data:
     x, mode = call.data(), call.attribute("mode", "constant")
-    pads = fold_moves.ordered_pads(call, x.rank)
-    if mode != "constant":
-        return moved(call)
+    pads = shapes.ordered_pads(call, x.rank)
+    if mode != "constant":  # whose value would have to be of the type of the places
+        places = [numbered(x.shape), call[1], None, call[3]]
+        return picked(call, x, _places(call, places[: max(1, len(call.values))]))
     for axis, (before, after) in enumerate(pads):
         x = cut(call, x, axis, slice(max(0, -before), x.shape[axis] - max(0, -after), 1))
     pads = [(max(0, a), max(0, b)) for a, b in pads]
@@ -180,15 +188,32 @@ def _scatter(call: Call) -> Data:
     """Constant places: entries of the old value and of the updates side by side, then selected."""
     if not isinstance(call[1], np.ndarray):
         raise Unsupported("a scatter to places that depend on the input")
-    count = int(np.prod(call[0].shape, dtype=np.int64))
-    old = np.arange(count).reshape(call[0].shape)
-    fresh = count + np.arange(int(np.prod(call[2].shape, dtype=np.int64))).reshape(call[2].shape)
-    values = [old, call[1], fresh]
-    places = FOLDS[call.node.op](Call(call.node, values, call.writer, call.opset))
+    how = call.attribute("reduction", "none")
+    if how not in ("none", "add"):
+        raise Unsupported(f"a scatter with reduction {how}")
     base, updates = as_data(call, call[0]), as_data(call, call[2])
+    old = numbered(base.shape)
+    if how == "add":
+        return _added(call, base, updates)
+    places = _places(call, [old, call[1], numbered(updates.shape, old.size)])
     flat = [call.at(v, (size_of(v),)) for v in (base, updates)]
-    joined = call.put(structural.Concat(1), *flat, shape=(count + fresh.size,), kind=base.kind)
+    total = old.size + size_of(updates)
+    joined = call.put(structural.Concat(1), *flat, shape=(total,), kind=base.kind)
     return picked(call, joined, places)
+
+
+def _added(call: Call, base: Data, updates: Data) -> Data:
+    """The old values plus the updates that arrive at their places."""
+    numbers = torch.arange(size_of(base)).view(base.shape)
+    index = torch.tensor(call.array(1), dtype=torch.int64)
+    if call.node.op == "ScatterND":
+        places = numbers[tuple(index.movedim(-1, 0))]
+    else:
+        axis = axis_of(int(call.attribute("axis", 0)), base.rank)
+        places = numbers.gather(axis, index % base.shape[axis])
+    op = structural.ScatterAdd(places.flatten().to(call.writer.like.device), canonical(base.shape))
+    arrived = call.put(op, updates.position, shape=base.shape, kind=base.kind)
+    return add(call, base, arrived)
 
 
 @builds("CumSum")
@@ -201,14 +226,13 @@ def _cum_sum(call: Call) -> Data:
 
 @builds("Trilu")
 def _trilu(call: Call) -> Data:
-    ones = np.ones(call.data().shape)
-    mask = FOLDS["Trilu"](Call(call.node, [ones, *call.values[1:]], call.writer, call.opset))
+    (mask,) = evaluated(call.node, [np.ones(call.data().shape), *call.values[1:]], call.opset)
     return multiply(call, call.data(), mask)
 
 
 @builds("Shape")
 def _shape(call: Call) -> Any:
-    return shape_vector(call, call.data().shape)
+    return shapes.shape_vector(call, call.data().shape)
 
 
 @builds("Size")
@@ -220,5 +244,5 @@ def _size(call: Call) -> Any:
 def _dynamic(call: Call) -> Any:
     if call.node.op == "EyeLike":
         blank = np.zeros(call.data().shape, np.float32)
-        return FOLDS["EyeLike"](Call(call.node, [blank], call.writer, call.opset))
+        return evaluated(call.node, [blank], call.opset)
     raise Unsupported("a shape that depends on the values of the input")

@@ -5,14 +5,15 @@ from collections.abc import Callable
 import numpy as np
 
 from certus.graph import composite
+from certus.graph.extremum import Sorted
 from certus.graph.onnx.build_logic import first_place
-from certus.graph.onnx.build_moves import size_of
-from certus.graph.onnx.fold_math import reduced_axes
-from certus.graph.onnx.table import Call, axis_of, builds
+from certus.graph.onnx.build_moves import cut, size_of
+from certus.graph.onnx.shapes import reduced_axes
+from certus.graph.onnx.table import Call, Unsupported, axis_of, builds
 from certus.graph.onnx.values import Data
 from certus.graph.powers import Exp, Log
 from certus.graph.softmax import LogSumExp
-from certus.graph.structural import Reduce
+from certus.graph.structural import Flip, Reduce
 
 # (position, dims, number of values that become one) -> position
 Write = Callable[[int, tuple[int, ...], int], int]
@@ -28,6 +29,20 @@ def _sum(call: Call) -> Data:
             Reduce(dims, True, 1 / count if mean else 1.0), position
         ),
     )
+
+
+@builds("TopK")
+def _top(call: Call) -> list[Data]:
+    """The values; their places depend on the input."""
+    x, count = call.data(), call.ints(1, "k")[0]
+    axis = axis_of(int(call.attribute("axis", -1)), x.rank)
+    if not call.attribute("sorted", 1):
+        raise Unsupported("largest values in no order")
+    position, dims = call.over(x, axis)
+    found = call.put(Sorted(dims[0]), position, shape=x.shape, kind=x.kind)
+    if call.attribute("largest", 1):
+        found = call.put(Flip(dims), found.position, shape=x.shape, kind=x.kind)
+    return [cut(call, found, axis, slice(0, count, 1))]
 
 
 @builds("ReduceMax", "ReduceMin")

@@ -1,167 +1,143 @@
-"""Upsample and Resize: interpolation with constant weights, one matrix for each axis."""
+"""Upsample and Resize: copies or interpolation with constant weights, one matrix for each axis.
 
-from dataclasses import dataclass
+Which entry is copied and with which weight follows from the operator itself, run on numbered entries or on
+unit vectors; the usual interpolations of images are torch's.
+"""
+
+import math
 from typing import Any
 
 import numpy as np
 
 from certus.graph.affine import Interpolation
 from certus.graph.onnx.build_linear import permuted
-from certus.graph.onnx.build_moves import picked, size_of
+from certus.graph.onnx.build_moves import numbered, picked
+from certus.graph.onnx.fold import evaluated
 from certus.graph.onnx.table import Call, Unsupported, affordable, axis_of, builds
 from certus.graph.onnx.values import Data
 from certus.graph.structural import Resize
 
-_MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How one axis of `size` entries becomes `out` entries."""
-
-    size: int
-    out: int
-    scale: float
-    mode: str
-    coordinates: str
-    rounding: str
-    cubic: float
-    exclude: bool
-
-    def places(self) -> Any:
-        """The (fractional) input place of every output."""
-        i = np.arange(self.out, dtype=np.float64)
-        match self.coordinates:
-            case "asymmetric":
-                return i / self.scale
-            case "half_pixel":
-                return (i + 0.5) / self.scale - 0.5
-            case "pytorch_half_pixel":
-                return (i + 0.5) / self.scale - 0.5 if self.out > 1 else np.zeros(1)
-            case "align_corners":
-                return i * (self.size - 1) / (self.out - 1) if self.out > 1 else np.zeros(1)
-            case "half_pixel_symmetric":
-                offset = self.size / 2 * (1 - self.out / (self.scale * self.size))
-                return offset + (i + 0.5) / self.scale - 0.5
-        raise Unsupported(f"resizing with coordinates {self.coordinates}")
-
-    def nearest(self) -> Any:
-        """The input place that every output copies."""
-        x = self.places()
-        match self.rounding:
-            case "floor":
-                found = np.floor(x)
-            case "ceil":
-                found = np.ceil(x)
-            case "round_prefer_ceil":
-                found = np.floor(x + 0.5)
-            case _:
-                found = np.ceil(x - 0.5)
-        return np.clip(found, 0, self.size - 1).astype(np.int64)
-
-    def matrix(self) -> Any:
-        """[out, size]: the weight of every input in every output."""
-        x = self.places()
-        base = np.floor(x).astype(np.int64)
-        part = x - base
-        if self.mode == "linear":
-            taps = [(0, 1 - part), (1, part)]
-        else:
-            taps = [(k, _cubic(abs(part - k), self.cubic)) for k in (-1, 0, 1, 2)]
-        result = np.zeros((self.out, self.size))
-        for shift, weight in taps:
-            place = base + shift
-            inside = (place >= 0) & (place < self.size)
-            kept = np.where(inside | (not self.exclude), weight, 0.0)
-            np.add.at(result, (np.arange(self.out), np.clip(place, 0, self.size - 1)), kept)
-        return result / result.sum(1, keepdims=True) if self.exclude else result
-
-
-def _cubic(distance: Any, a: float) -> Any:
-    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
-    far = a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+_NEAR = 1e-5  # of one, the sum of the weights of an output
 
 
 @builds("Resize", "Upsample")
 def _resize(call: Call) -> Data:
     x = call.data()
-    if call.attribute("antialias", 0):
-        raise Unsupported("resizing with antialiasing")
-    samplings = _samplings(call, x)
-    changed = [i for i, s in enumerate(samplings) if s.out != s.size or s.scale != 1]
-    if not changed:
+    _refuse_filled(call)
+    rest = [call.array(i) for i in range(1, len(call.values))]
+    out = _run(call, np.ones(x.shape), rest).shape
+    scales = _scales(call, x, out)
+    changed = [
+        i for i, (d, n) in enumerate(zip(x.shape, out, strict=True)) if d != n or scales[i] != 1
+    ]
+    if not changed and not _cropped(call):
         return x
-    plain = _torch_mode(samplings, changed, x)
+    plain = _torch_mode(call, x, out, scales)
     if plain is not None:
-        out = tuple(s.out for s in samplings[2:])
-        scales = tuple(s.scale for s in samplings[2:]) if plain[0] == "linear" else None
-        op = Resize(out, plain[0], plain[1], scales)
-        return call.put(op, call.at(x, x.shape[1:]), shape=tuple(s.out for s in samplings))
-    if samplings[changed[0]].mode == "nearest":
-        places = np.arange(size_of(x)).reshape(x.shape)
-        for axis in changed:
-            places = np.take(places, samplings[axis].nearest(), axis)
-        return picked(call, x, places)
-    for axis in changed:
-        x = _along(call, x, axis, samplings[axis].matrix())
+        factors = tuple(scales[2:]) if plain[0] == "linear" else None
+        op = Resize(tuple(out[2:]), plain[0], plain[1], factors)
+        return call.put(op, call.at(x, x.shape[1:]), shape=out)
+    if call.attribute("mode", "nearest") == "nearest":
+        return picked(call, x, _run(call, numbered(x.shape), rest).astype(np.int64))
+    axes = [i for i, d in enumerate(x.shape) if d > 1] if _cropped(call) else changed
+    matrices = [_matrix(call, x, axis, scales, rest) for axis in axes]
+    for axis, matrix in zip(axes, matrices, strict=True):
+        x = _along(call, x, axis, matrix)
     return x
 
 
-def _samplings(call: Call, x: Data) -> list[Sampling]:
-    """One for each axis, from any version of Resize and Upsample."""
-    old = call.node.op == "Upsample" or call.opset < 11
-    mode = _MODES.get(str(call.attribute("mode", "nearest")))
-    coordinates = (
-        "asymmetric" if old else str(call.attribute("coordinate_transformation_mode", "half_pixel"))
-    )
-    rounding = "floor" if old else str(call.attribute("nearest_mode", "round_prefer_floor"))
-    if mode is None:
-        raise Unsupported(f"resizing with mode {call.attribute('mode')}")
-    scales, sizes = _target(call, x, old)
-    affordable(sizes)
-    cubic = float(call.attribute("cubic_coeff_a", -0.75))
-    exclude = bool(call.attribute("exclude_outside", 0))
-    return [
-        Sampling(d, n, s, mode, coordinates, rounding, cubic, exclude)
-        for d, n, s in zip(x.shape, sizes, scales, strict=True)
-    ]
+def _refuse_filled(call: Call) -> None:
+    """Places outside a crop hold a number, which neither copies nor weights say."""
+    nearest = call.attribute("mode", "nearest") == "nearest"
+    if _cropped(call) and (nearest or call.attribute("extrapolation_value", 0.0)):
+        raise Unsupported("resizing of a crop by nearest neighbours or with a value outside")
 
 
-def _target(call: Call, x: Data, old: bool) -> tuple[list[float], list[int]]:
-    """Scale and size of every axis."""
-    found = call.array(1 if old else 2)
-    found = call.attribute("scales") if found is None else found
-    axes = [axis_of(a, x.rank) for a in call.attribute("axes", range(x.rank))]
-    scales, sizes = [1.0] * x.rank, list(x.shape)
-    if found is not None and len(np.asarray(found)):
-        for axis, scale in zip(axes, np.asarray(found).reshape(-1), strict=True):
+def _cropped(call: Call) -> bool:
+    return call.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
+
+
+def _old(call: Call) -> bool:
+    return call.node.op == "Upsample" or call.opset < 11
+
+
+def _run(call: Call, x: Any, rest: list[Any]) -> Any:
+    """The operator on numbers below 2^24, which its type for images holds exactly."""
+    if x.size > 2**24:
+        raise Unsupported(f"resizing of {x.size} numbers")
+    (found,) = evaluated(call.node, [x.astype(np.float32), *rest], call.opset)
+    return found
+
+
+def _scales(call: Call, x: Data, out: tuple[int, ...]) -> list[float]:
+    """The scale of every axis."""
+    given = call.array(1 if _old(call) else 2)
+    given = call.attribute("scales") if given is None else given
+    scales = [n / d for n, d in zip(out, x.shape, strict=True)]
+    if given is not None and len(np.asarray(given)):
+        axes = [axis_of(a, x.rank) for a in call.attribute("axes", range(x.rank))]
+        for axis, scale in zip(axes, np.asarray(given).reshape(-1), strict=True):
             scales[axis] = float(scale)
-            sizes[axis] = int(np.floor(x.shape[axis] * np.float32(scale)))
-        return scales, sizes
-    wanted = call.ints(3)
-    if wanted is None or call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Unsupported("resizing without scales or sizes, or with an aspect ratio to keep")
-    for axis, size in zip(axes, wanted, strict=True):
-        sizes[axis], scales[axis] = size, size / x.shape[axis]
-    return scales, sizes
+    return scales
 
 
-def _torch_mode(samplings: list[Sampling], changed: list[int], x: Data) -> tuple[str, bool] | None:
+def _torch_mode(
+    call: Call, x: Data, out: tuple[int, ...], scales: list[float]
+) -> tuple[str, bool] | None:
     """Mode and align_corners of the equal torch interpolation of an image, or None."""
-    image = 3 <= x.rank <= 5 and x.shape[0] == 1 and min(changed) >= 2
-    first = samplings[changed[0]]
-    if not image:
+    image = 3 <= x.rank <= 5 and x.shape[:2] == out[:2] and x.shape[0] == 1
+    special = call.attribute("antialias", 0) or scales[:2] != [1, 1]
+    kept = call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch"
+    if not image or special or kept:
         return None
-    if first.mode == "nearest" and first.coordinates == "asymmetric" and first.rounding == "floor":
-        whole = all(s.scale == s.out // s.size and s.out % s.size == 0 for s in samplings[2:])
+    mode = call.attribute("mode", "nearest")
+    coordinates = call.attribute("coordinate_transformation_mode", "half_pixel")
+    coordinates = "asymmetric" if _old(call) else coordinates
+    floor = _old(call) or call.attribute("nearest_mode", "round_prefer_floor") == "floor"
+    if mode == "nearest" and coordinates == "asymmetric" and floor:
+        whole = all(
+            s == n // d and n % d == 0 for s, n, d in zip(scales, out, x.shape, strict=True)
+        )
         return ("nearest", False) if whole else None
-    if first.mode == "linear" and first.coordinates == "align_corners":
+    if mode not in ("linear", "bilinear"):
+        return None
+    if coordinates == "align_corners":
         return ("linear", True)
-    half = first.coordinates == "half_pixel" or (
-        first.coordinates == "pytorch_half_pixel" and all(s.out > 1 for s in samplings[2:])
+    half = coordinates == "half_pixel" or (
+        coordinates == "pytorch_half_pixel" and all(n > 1 for n in out[2:])
     )
-    return ("linear", False) if first.mode == "linear" and half else None
+    return ("linear", False) if half else None
+
+
+def _matrix(call: Call, x: Data, axis: int, scales: list[float], rest: list[Any]) -> Any:
+    """[out, size] for one axis: unit vectors along it, ones along the others, where weights add up to one."""
+    kept = call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch"
+    shape, size = list(x.shape), x.shape[axis]
+    if not kept and not _cropped(call):  # the other axes may be as small as their scale allows
+        shape = [math.ceil(1 / scale) if scale < 1 else 1 for scale in scales]
+        shape[axis] = size
+        rest = _alone(call, x, axis, shape, rest)
+    affordable((size, *shape))
+    whole = _run(call, np.ones(shape), rest)
+    place = np.unravel_index(int(whole.argmax()), whole.shape)
+    if abs(whole[place] - 1) > _NEAR:
+        raise Unsupported("an interpolation whose weights do not add up to one")
+    line = tuple(slice(None) if i == axis else p for i, p in enumerate(place))
+    columns = []
+    for k in range(size):
+        unit = np.zeros(shape)
+        unit[tuple(k if i == axis else slice(None) for i in range(x.rank))] = 1.0
+        columns.append(_run(call, unit, rest)[line])
+    return np.stack(columns, 1)
+
+
+def _alone(call: Call, x: Data, axis: int, shape: list[int], rest: list[Any]) -> list[Any]:
+    """The other inputs where the other axes keep their size."""
+    if len(rest) < 3 or rest[2] is None or not rest[2].size:
+        return rest
+    named = [axis_of(a, x.rank) for a in call.attribute("axes", range(x.rank))]
+    sizes = [n if a == axis else shape[a] for a, n in zip(named, rest[2].tolist(), strict=True)]
+    return [*rest[:2], np.array(sizes, np.int64)]
 
 
 def _along(call: Call, x: Data, axis: int, matrix: Any) -> Data:

@@ -10,13 +10,11 @@ from certus.graph.onnx import (
     build_moves,
     build_norm,
     build_pool,
+    build_quantised,
     build_recurrent,
     build_reduce,
     build_resize,
-    fold_math,
-    fold_moves,
 )
-from certus.graph.onnx.table import BUILDERS, FOLDS
 
 MODULES = (
     build_arithmetic,
@@ -28,14 +26,8 @@ MODULES = (
     build_moves,
     build_norm,
     build_pool,
+    build_quantised,
     build_recurrent,
     build_reduce,
     build_resize,
-    fold_math,
-    fold_moves,
 )
-
-
-def known() -> list[str]:
-    """The ONNX operators that can be imported, in order of the alphabet."""
-    return sorted(set(BUILDERS) | set(FOLDS) | {"If"})

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor
 from certus.core import CertusError, ModelError, UnsupportedError
 from certus.graph.graph import Graph
 from certus.graph.onnx import ragged
-from certus.graph.onnx.build_moves import as_data
 from certus.graph.onnx.extent import extent
+from certus.graph.onnx.fold import folded, runs
 from certus.graph.onnx.reader import Network, Node
-from certus.graph.onnx.table import BUILDERS, FOLDS, Call, Result, Unsupported, Value, affordable
+from certus.graph.onnx.table import BUILDERS, Call, Result, Unsupported, Value, affordable
 from certus.graph.onnx.types import typed
 from certus.graph.onnx.values import Broken, Data, canonical
 from certus.graph.onnx.writer import Writer
@@ -99,7 +98,7 @@ class Importer:
         try:
             if node.op == "If" and not node.domain:
                 return self._branch(node, inputs[0], scope)
-            if node.domain or (node.op not in BUILDERS and node.op not in FOLDS):
+            if not runs(node):
                 raise Unsupported("")
             if any(isinstance(value, Broken) for value in inputs):
                 return broken
@@ -128,32 +127,13 @@ class Importer:
             return ragged.build(call)
         affordable([extent(call)])
         if any(isinstance(value, Data) for value in call.values):
-            if op not in BUILDERS:
-                raise Unsupported("on values that depend on the input")
+            if call.node.domain or op not in BUILDERS:
+                raise Unsupported("")
             return typed(call, BUILDERS[op])
-        found = FOLDS[op](call) if op in FOLDS else self._evaluated(call)
-        results = [np.asarray(v) for v in (found if isinstance(found, list) else [found])]
+        results = folded(call)
         self._left -= sum(array.size for array in results)
         if self._left < 0:
             raise Unsupported("the constants take too much memory")
-        return results
-
-    def _evaluated(self, call: Call) -> list[Any]:
-        """An operation on constants alone that numpy lacks: its first input is fed to a small graph."""
-        first = call.array(0)
-        if first is None or first.dtype.kind != "f":
-            raise Unsupported("on constants of this type")
-        like = torch.zeros((), dtype=torch.float64)
-        writer = Writer(canonical(first.shape), like)
-        values = [Data(0, first.shape), *call.values[1:]]
-        found = BUILDERS[call.node.op](Call(call.node, values, writer, call.opset))
-        results = []
-        for value in found if isinstance(found, list) else [found]:
-            own = writer.view(as_data(call, value).position, canonical(value.shape))
-            graph = writer.finish(own, torch.nn.Identity())
-            x = torch.tensor(first, dtype=torch.float64).reshape(1, *graph.input_shape)
-            with torch.no_grad():
-                results.append(graph(x).numpy().reshape(value.shape).astype(first.dtype))
         return results
 
     def _branch(self, node: Node, condition: Value, scope: dict[str, Value]) -> list[Value]:

@@ -14,8 +14,8 @@ import numpy as np
 from certus.graph.onnx.build_arithmetic import add, multiply
 from certus.graph.onnx.build_logic import from_end
 from certus.graph.onnx.build_moves import as_data, expanded, picked
-from certus.graph.onnx.fold_moves import unsqueezed
-from certus.graph.onnx.table import FOLDS, Call, Unsupported, Value, axis_of
+from certus.graph.onnx.shapes import shape_vector, slices, unsqueezed
+from certus.graph.onnx.table import Call, Unsupported, Value, axis_of
 from certus.graph.onnx.values import Data, is_whole
 from certus.graph.piecewise import Step
 
@@ -84,7 +84,7 @@ def _slice(call: Call) -> Value:
     if not isinstance(call[1], Data) and not isinstance(call[2], Data):
         if source.extents:
             raise Unsupported("a slice of a constant whose extent depends on the input")
-        return FOLDS["Slice"](call)
+        return source.array[slices(call, source.array.shape)]
     axes, steps = call.ints(3, default=[0]), call.ints(4, default=[1])
     if len(axes) != 1 or steps != [1]:
         raise Unsupported("a slice of several axes at places that depend on the input")
@@ -105,7 +105,7 @@ def _place(call: Call, index: int) -> Data:
 
 def _shape(call: Call) -> np.ndarray:
     if not isinstance(call[0], Ragged):
-        return FOLDS["Shape"](call)
+        return shape_vector(call, call[0].shape)
     shape = np.empty(call[0].array.ndim, dtype=object)
     for i, size in enumerate(call[0].shape):
         shape[i] = size
@@ -154,7 +154,7 @@ def _filled(call: Call) -> Ragged:
 
 def _concat(call: Call) -> Value:
     if all(not isinstance(v, Ragged) for v in call.values):
-        return FOLDS["Concat"](call)
+        return np.concatenate([v.astype(object) for v in call.values])
     parts = [_full(v) for v in call.values]
     axis = axis_of(int(call.attribute("axis", 0)), parts[0].array.ndim)
     if any(p.extents != parts[0].extents for p in parts) or axis in parts[0].extents:
@@ -174,7 +174,13 @@ def _vector(call: Call) -> Value:
     """Vectors of sizes are plain arrays of objects; an Extent equals nothing but itself."""
     if any(isinstance(v, Ragged | Data) for v in call.values):
         raise Unsupported("a constant whose extent depends on the input")
-    return FOLDS[call.node.op](call)
+    rules: dict[str, Any] = {
+        "Equal": np.equal,
+        "Where": np.where,
+        "Cast": lambda x: x,
+        "Gather": np.take,
+    }
+    return np.asarray(rules[call.node.op](*call.values))
 
 
 def _joined(parts: list[Ragged], operation: Any) -> Ragged:

@@ -69,6 +69,8 @@ def _open(body: bytes) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
+    # as the file says: by default weights of 8 bits make it round activations to 8 bits, too
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         with redirect_stdout(io.StringIO()):  # it prints about a failure, then raises it too
             return runtime.InferenceSession(body, options, providers=["CPUExecutionProvider"])

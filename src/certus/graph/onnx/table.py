@@ -22,7 +22,6 @@ _MOST = 2**25  # numbers in one value
 Value = Any  # np.ndarray, Data or Ragged
 Result = Any  # Value or list of values
 BUILDERS: dict[str, Callable[["Call"], Result]] = {}  # some input depends on the network's input
-FOLDS: dict[str, Callable[["Call"], Result]] = {}  # all inputs are numpy arrays
 
 
 class Unsupported(Exception):  # noqa: N818  (internal signal, becomes an UnsupportedError)
@@ -159,22 +158,12 @@ def broadcast(*shapes: Sequence[int]) -> Shape:
 
 def builds(*ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
     """Decorator: use the function for these operators on data."""
-    return _enter(BUILDERS, ops)
 
-
-def folds(*ops: str) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
-    """Decorator: use the function for these operators on constants."""
-    return _enter(FOLDS, ops)
-
-
-def _enter(
-    table: dict[str, Callable[[Call], Result]], ops: Sequence[str]
-) -> Callable[[Callable[[Call], Result]], Callable[[Call], Result]]:
     def add(function: Callable[[Call], Result]) -> Callable[[Call], Result]:
         for op in ops:
-            if op in table:
+            if op in BUILDERS:
                 raise ValueError(f"{op} has two entries")
-            table[op] = function
+            BUILDERS[op] = function
         return function
 
     return add

@@ -14,6 +14,7 @@ from certus.graph.onnx.values import Data, is_whole
 _OWN = {
     *("Cast", "CastLike", "ArgMax", "ArgMin", "OneHot", "Shape", "Size", "EyeLike"),
     *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor"),
+    *("QuantizeLinear", "DequantizeLinear"),
 }
 # of whole numbers: operators whose result is one of their values, and those that may leave the type
 _CHOICES = {
