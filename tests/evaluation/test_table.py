@@ -137,7 +137,7 @@ def test_a_parquet_file_of_equal_rows(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "a.parquet"
     parquet.write_table(arrow.table(columns), path)
     assert path.stat().st_size < 1 << 20
-    monkeypatch.setattr(module, "LARGEST", 1 << 20)
+    monkeypatch.setattr(module, "_UNPACKED", 1 << 20)
     with pytest.raises(FileError, match="holds more than"):
         read(path)
 

@@ -1,6 +1,7 @@
 """Sandwich: certificates below, counterexamples above; where they cross, one of them is wrong."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from scipy.special import betainc
 
-from certus.core import ContradictionError
+from certus.core import ContradictionError, FileError
 from certus.evaluation.claim import weakest
 from certus.evaluation.comparison import is_attack
 from certus.evaluation.metrics import (
@@ -249,10 +250,18 @@ def _comparable(proof: Row, fall: Row, known: dict[str, Any]) -> bool:
     outer, inner = _clip(proof, known), _clip(fall, known)
     if outer is None or inner is None or outer == inner:
         return True
-    outer, inner = json.loads(outer), json.loads(inner)
-    if outer is None:
-        return True
-    return inner is not None and outer[0] <= inner[0] and inner[1] <= outer[1]
+    wide, narrow = _range(outer), _range(inner)
+    return wide[0] <= narrow[0] and narrow[1] <= wide[1]
+
+
+def _range(clip: str) -> tuple[float, float]:
+    """The limits that JSON text states; FileError where it states none."""
+    try:
+        found = json.loads(clip)
+        low, high = (-math.inf, math.inf) if found is None else found
+        return float(low), float(high)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FileError(f"the clip of a run is damaged: {clip[:60]!r}") from error
 
 
 def _clip(row: Row, known: dict[str, Any]) -> Any:

@@ -18,8 +18,8 @@ Row = dict[str, Any]
 LEDGERS = (".sqlite", ".db")
 """How the name of a ledger ends that `read` takes."""
 
-_BATCH = 1_000  # rows of a Parquet file that are unpacked at once
-_ROWS = 1_000_000  # of a Parquet file
+_BATCH = 100  # rows of a Parquet file that are unpacked at once
+_ROWS, _UNPACKED = 1_000_000, 1 << 28  # rows and bytes of a Parquet file
 _LATER = {"evidence": ""}  # columns that older tables lack, with what stands for them
 
 
@@ -120,9 +120,11 @@ def _read_parquet(path: Path) -> list[Row]:
             for batch in table.iter_batches(_BATCH, columns=names):
                 size += batch.nbytes
                 if (
-                    size > LARGEST or len(records) > _ROWS
-                ):  # few bytes may stand for many equal rows
-                    raise FileError(f"{path}: holds more than {_ROWS:,} rows or {LARGEST:,} bytes")
+                    size > _UNPACKED or table.metadata.num_rows > _ROWS
+                ):  # few bytes may stand for many
+                    raise FileError(
+                        f"{path}: holds more than {_ROWS:,} rows or {_UNPACKED:,} bytes"
+                    )
                 records += batch.to_pylist()
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise FileError(f"{path}: is not a readable Parquet file ({error})") from error
