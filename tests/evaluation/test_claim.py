@@ -181,6 +181,10 @@ def test_verdicts_of_older_tables_are_read_as_what_they_mean() -> None:
         ({"threat": '{"kind":"l2","eps":0.1}'}, "not that of its norm and eps"),
         ({"threat": '{"kind":"box"}'}, "not that of its norm and eps"),
         ({"threat": "{" * 100_000}, "not that of its norm and eps"),
+        ({"threat": '{"kind":"linf","eps":0.1,"clip":[1.0,0.0]}'}, "clip is no range"),
+        ({"threat": '{"kind":"linf","eps":0.1,"clip":"all"}'}, "clip is no range"),
+        ({"threat": '{"kind":"linf","eps":0.1,"clip":[0.0]}'}, "clip is no range"),
+        ({"threat": '{"kind":"linf","eps":0.1,"clip":[{"kind":"Path"},1]}'}, "clip is no range"),
     ],
 )
 def test_a_row_fits_its_claim(lie: dict, named: str) -> None:

@@ -83,6 +83,7 @@ def narrow(sigma: float) -> str:
         ({"threat": threat([0.1, 0.9])}, True),
         ({"threat": threat([-1.0, 1.0])}, False),
         ({"threat": threat(None)}, False),
+        ({"threat": threat((float("-inf"), 1.0))}, False),
         ({"subject": narrow(0.25)}, False),
         ({"subject": text({"kind": "DoubleMasking"})}, False),
     ],

@@ -1,6 +1,7 @@
 """Tables come back as they were written; damaged ones are named with the line."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,69 @@ def test_a_damaged_csv_is_named_with_its_line(tmp_path: Path, text: str, message
     with pytest.raises(FileError, match=message) as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", [".csv", ".tsv", ".parquet", ".sqlite"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_only_files_are_read_or_replaced(tmp_path: Path, end: str, kind: str) -> None:
+    path = tmp_path / f"a{end}"
+    make = {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda p: p.symlink_to("/dev/zero")}
+    make[kind](path)
+    with pytest.raises(FileError, match=f"is a {kind}"):
+        read(path)
+    if end != ".sqlite":
+        with pytest.raises(FileError, match=f"is a {kind}"):
+            export([], path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda file: file.truncate(1 << 40), "at most"),
+        (lambda file: file.truncate(1 << 29), "line 1: longer than"),
+        (lambda file: file.write(",".join(map(str, range(10**6))).encode()), "line 1: longer"),
+        (lambda file: file.write(f'{HEAD}\n"'.encode() + b"x\n" * 10**5), "field larger than"),
+    ],
+)
+def test_tables_that_would_fill_the_memory(tmp_path: Path, make: object, message: str) -> None:
+    with (tmp_path / "a.csv").open("wb") as file:
+        make(file)
+    with pytest.raises(FileError, match=message):
+        read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seconds": math.inf}, "its time is below 0 or endless"),
+        ({"radius": 1e308}, "its radius is no distance"),
+        ({"eps": math.inf}, "its eps is no size"),
+        ({"eps": 1e308, "radius": 1e308}, "its eps is no size"),
+        ({"confidence": math.inf}, "its confidence"),
+        ({"index": "1" + "0" * 5000}, "is not a value for index"),
+    ],
+)
+def test_cells_that_no_row_holds(tmp_path: Path, changes: dict, message: str) -> None:
+    path = export([row(0) | changes], tmp_path / "a.csv")
+    with pytest.raises(FileError, match=message) as caught:
+        read(path)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_parquet_file_of_equal_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    samples = {str: "x" * 10**5, int: 1, float: 0.5}
+    many = arrow.array([0] * 20_000, arrow.int32())
+    columns = {
+        name: arrow.DictionaryArray.from_arrays(many, arrow.array([samples[kind]]))
+        for name, kind in COLUMNS.items()
+    }
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table(columns), path)
+    assert path.stat().st_size < 1 << 20
+    monkeypatch.setattr(module, "_UNPACKED", 1 << 20)
+    with pytest.raises(FileError, match="holds more than"):
+        read(path)
 
 
 def test_other_files(tmp_path: Path, monkeypatch: object) -> None:

@@ -1,5 +1,7 @@
 import gzip
+import os
 import random
+import time
 
 import pytest
 from tests.properties.texts import declared, text
@@ -143,3 +145,60 @@ def test_damaged_text_never_crashes():
             assert "\n" not in str(error)
             outcomes.add(type(error).__name__)
     assert outcomes == {"read", "FileError", "UnsupportedError"}
+
+
+ENDLESS = {
+    "product": (
+        "(assert (<= Y_0 " + "(* 1e300 " * 900 + "Y_0" + ")" * 901 + ")",
+        "thousands of digits",
+    ),
+    "quotient": (
+        "(assert (<= Y_0 " + "(/ " * 900 + "Y_0" + " 1e-300)" * 900 + "))",
+        "thousands of digits",
+    ),
+    "number": ("(assert (<= Y_0 1" + "0" * 400 + "))", "outside float64"),
+    "exponent": ("(assert (<= Y_0 1e999999999))", "outside float64"),
+    "digits": ("(assert (<= Y_0 " + "9" * 10**7 + "))", "expected a number"),
+    "name": ("(assert (<= Y_0 Y_" + "9" * 10**7 + "))", "expected a number"),
+    "levels": ("(assert " + "(and " * 10**5 + "(<= Y_0 1)" + ")" * 10**5 + ")", "deeper than"),
+    "clauses": ("(assert (or " + "(<= Y_0 1)" * 10**6 + "))", "1,000,000 conjunctions"),
+    "symbols": ("(assert (and " + "(< Y_0 1)" * 600_001 + "))", "more than 3,000,000 symbols"),
+    "quoted": ("(set-info :x " + "||" * 1_000_001 + ")", "comments and quoted names"),
+    "comments": (";\n" * 1_000_001, "comments and quoted names"),
+    "surrogate": ("(assert (<= \ud800 1))", "expected a number"),
+    "undeclared": ("(assert (<= Y_7 1))\n" * 300_000, "variables that are not declared"),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_short_texts_cannot_ask_for_endless_work(name):
+    body, message = ENDLESS[name]
+    start = time.process_time()
+    with pytest.raises(CertusError, match=message) as caught:
+        load_property(text(body))
+    assert time.process_time() - start < 5
+    assert len(str(caught.value)) < 300 and str(caught.value).isprintable()
+
+
+def test_whole_numbers_and_fractions_are_exact():
+    """3 * 2 / 6 - 1 is zero, 2^53 + 1 is not 2^53, and 1 / 3 is rounded once."""
+    zero = "(assert (<= (* (- (* 3 (/ 2 6)) 1) X_0) (- (+ 9007199254740992 1) 9007199254740993)))"
+    (case,) = load_property(text(zero + "(assert (<= (* 3 Y_0) 1))")).cases
+    assert case.conditions.dense()[2].tolist() == [1 / 3]
+    (case,) = load_property(text("(assert (<= (* 3 Y_0) (/ 3 -7)))")).cases
+    assert case.conditions.dense()[2].tolist() == [-1 / 7]
+
+
+def test_files_that_would_fill_the_memory(tmp_path):
+    path = tmp_path / "p.vnnlib"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FileError, match="at most"):
+        load_property(path)
+    path.write_bytes(gzip.compress(b"|| " * (1 << 26), 1, mtime=0))
+    with pytest.raises(FileError, match="unpacks to more than"):
+        load_property(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileError, match="is a pipe"):
+        load_property(path)

@@ -2,10 +2,13 @@
 
 import copy
 import math
+import os
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 
 from certus.core import ArgumentError, FileError, ModelError
@@ -110,6 +113,48 @@ def test_resuming_equals_not_stopping(digits, tmp_path):
     assert same(whole, resumed)
     assert [e.loss for e in history.epochs] == [e.loss for e in expected.epochs]
     assert [path.name for path in snapshot.path.parent.iterdir()] == ["training.safetensors"]
+
+
+def test_two_trainings_do_not_replace_each_others_snapshot(digits, tmp_path):
+    snapshot, plan = Snapshot(tmp_path / "a.safetensors"), replace(PLAN, epochs=2)
+
+    def other(done, *_):  # begins and ends while the first one is at work
+        if done == 1:
+            snapshot.path.unlink()
+            second = replace(plan, epochs=1, seed=1)
+            train(copy.deepcopy(start), *digits, Standard(), second, snapshot=snapshot)
+
+    start = network()
+    with pytest.raises(FileError, match=r"belongs to another training .other: the plan"):
+        train(copy.deepcopy(start), *digits, Standard(), plan, other, snapshot)
+
+
+def test_a_snapshot_whose_rows_are_damaged_is_one_line(digits, tmp_path):
+    snapshot, plan = Snapshot(tmp_path / "a.safetensors"), replace(PLAN, epochs=1)
+    start = network()
+    train(copy.deepcopy(start), *digits, Standard(), plan, snapshot=snapshot)
+    with safe_open(snapshot.path, "pt") as file:
+        told = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for rows in ('[{"epoch": 0}]', "[1]", "3", "[" * 100_000, "{"):
+        snapshot.path.write_bytes(save(tensors, told | {"rows": rows}))
+        with pytest.raises(FileError, match=r"a\.safetensors is damaged"):
+            train(copy.deepcopy(start), *digits, Standard(), plan, snapshot=snapshot)
+    few = {name: value[:1] for name, value in tensors.items() if value.ndim}
+    snapshot.path.write_bytes(save({n: v.contiguous() for n, v in few.items()}, told))
+    with pytest.raises(FileError, match=r"a\.safetensors is damaged"):
+        train(copy.deepcopy(start), *digits, Standard(), plan, snapshot=snapshot)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_snapshot_is_a_file(digits, tmp_path, kind):
+    path = tmp_path / "a.safetensors"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(FileError, match=f"is a {kind}"):
+        train(network(), *digits, Standard(), PLAN, snapshot=Snapshot(path))
 
 
 def test_a_snapshot_of_another_training_is_refused(digits, tmp_path):

@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +137,36 @@ def flip(folder: Path) -> None:
     path.write_bytes(data)
 
 
+def instead(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Something else under the name of a file."""
+
+    def apply(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
+
+    return apply
+
+
+def pipe(name: str) -> Callable[[Path], None]:
+    return instead(name, os.mkfifo)
+
+
+def folder_at(name: str) -> Callable[[Path], None]:
+    return instead(name, Path.mkdir)
+
+
+def device(name: str) -> Callable[[Path], None]:
+    return instead(name, lambda path: path.symlink_to("/dev/zero"))
+
+
+def sparse(name: str) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+
+    return instead(name, make)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no card": (lambda d: (d / "card.json").unlink(), "cannot be read"),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), "cannot be read"),
@@ -164,6 +196,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "tensor extra": (changed(extra=torch.zeros(2)), "other tensors than its network: extra"),
     "tensor shape": (changed(w0=torch.zeros(30, 24)), "0.weight .* its network needs"),
     "tensor integer": (changed(b0=torch.zeros(24, dtype=torch.int64)), "0.bias .* network needs"),
+    "card mean": (edit(mean=[10**400], std=[1]), "mean of a card must be numbers"),
+    "card std": (edit(mean=[0.0], std=[1e-60]), "std must lie in the range of float32"),
+    "card shape": (edit(shape=[1, 10**400]), "shape of a card must be numbers"),
+    "card NaN": (edit(train_seconds=float("nan")), "NaN is no number of JSON"),
+    "card large": (lambda d: (d / "card.json").write_text(" " * (1 << 21)), "at most"),
+    "card pipe": (pipe("card.json"), "is a pipe"),
+    "card folder": (folder_at("card.json"), "is a folder"),
+    "card device": (device("card.json"), "is a device"),
+    "weights pipe": (pipe("model.safetensors"), "is a pipe"),
+    "weights device": (device("model.safetensors"), "is a device"),
+    "weights sparse": (sparse("model.safetensors"), "at most"),
+    "float8": (changed(w0=torch.zeros(24, 30).to(torch.float8_e4m3fn)), "save it as float32"),
+    "vouched, lying": (weights(lambda t: struct.pack("<Q", 2**63) + b"{}"), "not a safetensors"),
     "tensor dtypes": (changed(b0=torch.zeros(24).double()), "mixes dtypes"),
 }
 

@@ -10,7 +10,15 @@ from rich.table import Table
 
 from certus.certifiers import ATTACKS, CERTIFIERS, about, certifier
 from certus.certifiers.bound_methods import BOUNDS
-from certus.cli.comparison import Comparison, compare, job_for, ledger_at, runs_of, say_outdated
+from certus.cli.comparison import (
+    Comparison,
+    compare,
+    job_for,
+    ledger_at,
+    ledger_path,
+    runs_of,
+    say_outdated,
+)
 from certus.cli.fitting import Fit, Goal, fit
 from certus.cli.logs import Logs
 from certus.cli.models import (
@@ -150,8 +158,8 @@ def compare_command(
     if threat not in NORMS:
         raise ArgumentError(f"unknown threat {threat!r}; choose from: {', '.join(NORMS)}")
     count(exact_limit, "exact-limit")
-    count(which.seed, "seed", least=0)
     pool = which.pool()
+    ledger_path(which.ledger, out.parent)
     names = [path.resolve().name for path in models]
     if len(set(names)) < len(names):
         raise ArgumentError(f"models are told apart by their folder's name; rename one of {names}")
@@ -273,8 +281,8 @@ def _evaluate(
     path: Path, threat: str | None, method: str, which: Rows, how: Settings, out: Path | None
 ) -> None:
     """Compute the rows, write the table, then say what they hold, which perhaps nobody reads."""
-    count(which.seed, "seed", least=0)
     pool = which.pool()
+    ledger_path(which.ledger, path)
     loaded = data_for((path,), which.data, which.data_dir)
     if threat is not None:
         parse(threat, loaded.clip)

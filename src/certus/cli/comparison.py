@@ -9,7 +9,8 @@ from certus.attacks import PGD
 from certus.certifiers import AttackCertifier, SmoothedAttackCertifier, SmoothingCertifier
 from certus.cli.models import Loaded, Settings, card_dict
 from certus.cli.progress import bar, say
-from certus.core import ArgumentError, UnsupportedError
+from certus.core import ArgumentError, FileError, UnsupportedError
+from certus.core.files import replaceable
 from certus.evaluation import InProcess, Job, Ledger, Pool, evaluate, outdated
 from certus.evaluation.table import LEDGERS
 from certus.smoothing import Noise
@@ -124,13 +125,25 @@ def runs_of(rows: Sequence[dict[str, Any]], ledger: Ledger) -> list[dict[str, An
     return [run for run in ledger.runs() if run["run"] in keys]
 
 
-def ledger_at(path: Path | None, beside: Path) -> Ledger:
-    """The ledger to write to: the given file, or `ledger.sqlite` in a directory.
+def ledger_path(path: Path | None, beside: Path) -> Path:
+    """Where the ledger is or will be: the given file, or `ledger.sqlite` in a directory.
 
-    Raises ArgumentError for a name by which `report` would not know a ledger.
+    Raises ArgumentError for a name by which `report` would not know a ledger, FileError for one that
+    stands for something else.
     """
     target = path or beside / "ledger.sqlite"
     if target.suffix.lower() not in LEDGERS:
         raise ArgumentError(f"--ledger {target} must end in {' or '.join(LEDGERS)}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.parent.is_dir():
+        replaceable(target)
+    return target
+
+
+def ledger_at(path: Path | None, beside: Path) -> Ledger:
+    """The ledger at `ledger_path`, to write to; its folder is made where it is missing."""
+    target = ledger_path(path, beside)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"the folder of {target} cannot be made ({error.strerror})") from error
     return Ledger(target)

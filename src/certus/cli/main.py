@@ -69,7 +69,8 @@ def _failed(error: Exception) -> int:
         return 1
     text = str(error)
     if isinstance(error, OSError):
-        _drop_output()
+        if error.filename is None:  # it is standard output that cannot be written
+            _drop_output()
         text = one_line(f"{error.filename or ''} {error.strerror or error}".strip(), LONGEST)
     elif isinstance(error, MemoryError):
         text = "there is not enough memory; take fewer or smaller inputs"

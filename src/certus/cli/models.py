@@ -20,6 +20,9 @@ from certus.threats import NormBall, parse
 from certus.threats.norms import Clip
 from certus.zoo import Card, Dataset, load_checkpoint, load_data
 
+_MOST = 2**63  # of a whole number in a ledger
+_LARGEST = 10**12  # samples of an input: a year's work
+
 DEFAULT = Gaussian(0.25)
 """The noise that smoothing takes where none was asked for or trained with."""
 
@@ -110,6 +113,8 @@ class Rows:
 
     def pool(self) -> Pool:
         """Where rows are computed: in this process, in workers, or on a cluster."""
+        if validate.count(self.seed, "seed", least=0) >= _MOST:
+            raise ArgumentError(f"seed must be below 2^63, as ledgers keep it; got {self.seed}")
         if validate.count(self.workers, "workers") > 1 and self.cluster is not None:
             raise ArgumentError(
                 "give --workers or --cluster, not both: a cluster has its own workers"
@@ -149,6 +154,10 @@ class Settings:
     def build(self, method: str, model: Loaded, seed: int) -> Certifier:
         """The certifier of this name with the options that it takes."""
         if method == "smoothing":
+            if max(self.n, self.n0) > _LARGEST:
+                raise ArgumentError(
+                    f"n and n0 must be at most {_LARGEST:,}, got {max(self.n, self.n0)}"
+                )
             built = certifier(
                 method,
                 noise=self._noise(model),

@@ -9,7 +9,7 @@ from certus.core import ArgumentError, Verdict
 from certus.core.claim import ATTACK, CLAIMS
 from certus.core.kinds import KIND, parsed
 from certus.core.results import statistical
-from certus.evaluation.metrics import Row, canonical, certifies, smoothed
+from certus.evaluation.metrics import Row, canonical, certifies, clip_of, smoothed
 from certus.evaluation.spelling import Record, noise_of, subject_of
 from certus.evaluation.transcript import evidence_of
 from certus.smoothing.derandomized import Derandomized
@@ -100,6 +100,7 @@ _FAULTS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("its kind is none", lambda r: r["kind"] not in CLAIMS),
     ("its subject is none", lambda r: not _told_of(r["subject"])),
     ("its threat is not that of its norm and eps", lambda r: not _fits(r)),
+    ("its clip is no range", lambda r: not _ranged(r)),
     ("it has an eps, but no verdict about it", lambda r: r["eps"] is not None and not r["verdict"]),
     ("it has a verdict, but no eps", lambda r: r["eps"] is None and bool(r["verdict"])),
     ("an attack certifies nothing", lambda r: r["kind"] == ATTACK and certifies(r)),
@@ -127,6 +128,14 @@ def _told_of(told: Any) -> dict[str, Any]:
     except (ArgumentError, TypeError):
         return {}
     return found if isinstance(found, dict) and isinstance(found.get(KIND), str) else {}
+
+
+def _ranged(row: Row) -> bool:
+    try:
+        clip = clip_of(row)
+    except ArgumentError:
+        return False
+    return isinstance(clip, str | None) or clip[0] < clip[1]
 
 
 def _fits(row: Row) -> bool:

@@ -131,7 +131,10 @@ def _key(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
 def _train_seconds(run: dict[str, Any]) -> float | None:
     """The training time that the checkpoint's card states."""
     card = run.get("card") or "{}"
-    card = json.loads(card) if isinstance(card, str) else card
+    try:
+        card = json.loads(card) if isinstance(card, str) else card
+    except (ValueError, RecursionError):
+        return None
     for key in ("train_seconds", "training_seconds", "seconds"):
         if isinstance(card, dict) and isinstance(card.get(key), int | float):
             return float(card[key])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from certus.core import FileError
 from certus.core.claim import ATTACK, CERTIFICATE, EXACT, NETWORK
 from certus.core.kinds import KIND, text
 from certus.evaluation.metrics import Row, certifies, group
@@ -55,7 +56,7 @@ def completed(rows: Sequence[Row], runs: Mapping[Any, Run] | None = None) -> lis
 
 def claimed(run: Run, row: Row | None) -> Row:
     """A run of OLD_RUN_COLUMNS with its claim, told from itself and a `completed` row of it."""
-    threat = {KIND: run["norm"], "eps": run["eps"], "clip": json.loads(run["clip"])}
+    threat = {KIND: run["norm"], "eps": run["eps"], "clip": _clip(run)}
     found = row or {"kind": _kind([], run), "subject": NETWORK, "threat": text(threat)}
     return {
         **{name: run[name] for name in OLD_RUN_COLUMNS if name not in ("config", "clip")},
@@ -70,9 +71,17 @@ def _told(row: Row, kind: str, known: Mapping[Any, Run]) -> Row:
     row = _sized(row)
     threat = {KIND: row["norm"], "eps": row["eps"]}
     if "clip" in run:
-        threat["clip"] = json.loads(run["clip"])
+        threat["clip"] = _clip(run)
     claim = {"kind": kind, "subject": _subject(row, run), "threat": text(threat)}
     return row | claim
+
+
+def _clip(run: Run) -> Any:
+    """The valid range of inputs, which runs state as JSON text."""
+    try:
+        return json.loads(run["clip"])
+    except (ValueError, TypeError, RecursionError):
+        raise FileError(f"the clip of a run is damaged: {str(run['clip'])[:60]!r}") from None
 
 
 def _sized(row: Row) -> Row:

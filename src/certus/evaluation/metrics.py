@@ -18,12 +18,13 @@ from typing import Any
 
 from certus.core import ArgumentError
 from certus.core.claim import ATTACK, NETWORK
-from certus.core.kinds import parsed
+from certus.core.kinds import Kinds, parsed
 from certus.smoothing.statistics import accuracy_interval
 
 Row = dict[str, Any]
 
 UNTOLD = "untold"
+_NUMBERS = Kinds()
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,18 @@ def attacking(row: Mapping[str, Any]) -> bool:
 
 
 def clip_of(row: Mapping[str, Any]) -> Any:
-    """The range that the row's threat is cut to: [low, high], None, or UNTOLD where it is not known."""
-    return parsed(row["threat"]).get("clip", UNTOLD)
+    """The range that the row's threat is cut to: (low, high), None, or UNTOLD where it is not known.
+
+    ArgumentError where it is none.
+    """
+    told = parsed(row["threat"]).get("clip", UNTOLD)
+    if told is None or told == UNTOLD:
+        return told
+    try:
+        low, high = map(float, _NUMBERS.from_json(told))
+    except (TypeError, ValueError):
+        raise ArgumentError(f"its clip is no range: {str(told)[:60]}") from None
+    return low, high
 
 
 def curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:

@@ -20,8 +20,8 @@ Row = dict[str, Any]
 LEDGERS = (".sqlite", ".db")
 """How the name of a ledger ends that `read` takes."""
 
-_BATCH = 1_000  # rows of a Parquet file that are unpacked at once
-_ROWS = 1_000_000  # of a Parquet file
+_BATCH = 100  # rows of a Parquet file that are unpacked at once
+_ROWS, _UNPACKED = 1_000_000, 1 << 28  # rows and bytes of a Parquet file
 _LATER = ("evidence", *CLAIMED)  # columns that older tables lack
 
 
@@ -122,9 +122,11 @@ def _read_parquet(path: Path) -> list[Row]:
             names = [name for name in COLUMNS if name in table.schema_arrow.names]
             for batch in table.iter_batches(_BATCH, columns=names):
                 size += batch.nbytes
-                # few bytes may stand for many equal rows
-                if size > LARGEST or len(records) > _ROWS:
-                    raise FileError(f"{path}: holds more than {_ROWS:,} rows or {LARGEST:,} bytes")
+                # few bytes may stand for many
+                if size > _UNPACKED or table.metadata.num_rows > _ROWS:
+                    raise FileError(
+                        f"{path}: holds more than {_ROWS:,} rows or {_UNPACKED:,} bytes"
+                    )
                 records += batch.to_pylist()
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise FileError(f"{path}: is not a readable Parquet file ({error})") from error

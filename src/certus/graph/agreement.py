@@ -152,7 +152,8 @@ class _Case:
         """[out]: what a unit in the last place of every operation's terms may do to the outputs."""
         graph, unit = self.graph.cast(torch.float64), torch.finfo(self.x.dtype).eps
         x = self.x[row : row + 1].double()
-        found = _disturbed(graph, x.expand(_COPIES, *x.shape[1:]), unit)
+        draws, copies = generator(0, 2), x.expand(_COPIES, *x.shape[1:])
+        found = torch.cat([_disturbed(graph, x, unit, draws) for x in copies.split(_rows(graph))])
         return _flat(found - graph(x)).abs().amax(0)
 
     def _neighbours(self, row: int) -> Tensor:
@@ -183,12 +184,12 @@ def _flat(values: Tensor) -> Tensor:
     return values.reshape(len(values), -1).double()
 
 
-def _disturbed(graph: Graph, x: Tensor, unit: float) -> Tensor:
+def _disturbed(graph: Graph, x: Tensor, unit: float, draws: torch.Generator) -> Tensor:
     """The output where each operation's value is off by up to a unit of its absolute terms.
 
     Functions that are approximated (sigmoid, GELU) are off by a unit of one, too.
     """
-    draws, values = generator(0, 2), [x]
+    values = [x]
     for node in graph.nodes[1:]:
         own = [values[i] for i in node.inputs]
         value = node.op.forward(*own)

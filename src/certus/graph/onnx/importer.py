@@ -20,8 +20,8 @@ from certus.graph.onnx.writer import Writer
 from certus.graph.op import Shape
 from certus.graph.structural import Slice
 
-_MOST_INPUTS = 2**22
-_CONSTANTS = 2**26  # numbers that folding may make, beside a few times those of the file
+_MOST_INPUTS = 2**21
+_CONSTANTS = 2**25  # numbers that folding may make, beside a few times those of the file
 
 
 class Importer:
@@ -133,7 +133,7 @@ class Importer:
         results = folded(call)
         self._left -= sum(array.size for array in results)
         if self._left < 0:
-            raise Unsupported("the constants take too much memory")
+            raise ModelError("the constants of the network are too large together")
         return results
 
     def _branch(self, node: Node, condition: Value, scope: dict[str, Value]) -> list[Value]:

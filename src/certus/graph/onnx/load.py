@@ -12,7 +12,7 @@ from certus.core import ModelError, UnsupportedError
 from certus.graph.graph import Graph
 from certus.graph.onnx.check import compare, takes_batches
 from certus.graph.onnx.importer import Importer
-from certus.graph.onnx.reader import Network, Port, read
+from certus.graph.onnx.reader import Port, read
 from certus.graph.onnx.runtime import OnnxModel, Unchecked
 from certus.graph.op import Shape
 
@@ -46,13 +46,12 @@ def load(
     network = read(source, output)
     shapes = [_shape(port, sizes or {}) for port in network.inputs]
     dtype = _dtype(network.inputs)
-    chosen = _output(network, output)
     like = torch.zeros((), dtype=dtype)
-    graph = Importer(network, shapes, like).graph(chosen.name)
+    graph = Importer(network, shapes, like).graph(network.outputs[0].name)
     if importlib.util.find_spec("onnxruntime") is None:
         return replace(graph, original=Unchecked(graph))
     parts = tuple((p.name, s) for p, s in zip(network.inputs, shapes, strict=True))
-    model = OnnxModel(network.body, parts, chosen.name, graph.output_shape, dtype)
+    model = OnnxModel(network.body, parts, network.outputs[0].name, graph.output_shape, dtype)
     graph = replace(graph, original=model)
     compare(graph)
     if all(p.dims and not isinstance(p.dims[0], int) for p in network.inputs):
@@ -87,15 +86,3 @@ def _shape(port: Port, sizes: Mapping[str, int]) -> Shape:
                 "pass it as load(..., sizes={'name': size})"
             )
     return tuple(shape)
-
-
-def _output(network: Network, name: str | None) -> Port:
-    names = [port.name for port in network.outputs]
-    if name is None and len(names) == 1:
-        return network.outputs[0]
-    for port in network.outputs:
-        if port.name == name:
-            return port
-    if name is None:
-        raise ModelError(f"the network has several outputs; pass output=, one of {names}")
-    raise ModelError(f"the network has no output {name!r}; it has {names}")

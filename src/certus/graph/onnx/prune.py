@@ -10,6 +10,7 @@ from typing import Any
 from certus.core import FileError, UnsupportedError
 
 _NODES = 30_000  # with those of functions, as often as they are called
+_LISTED = 100_000  # with those that nothing needs
 _BRANCHES = 1_000
 _DEPTH = 100  # of calls of functions by functions
 
@@ -17,7 +18,14 @@ Function = tuple[str, str]
 
 
 def prune(graph: Any, outputs: Sequence[str]) -> None:
-    """Keep in a GraphProto what these outputs need, in its order; names of branches count as read."""
+    """Keep in a GraphProto what these outputs need, in its order; names of branches count as read.
+
+    Raises UnsupportedError for more nodes than any network has.
+    """
+    if len(graph.node) > _LISTED:
+        raise UnsupportedError(
+            f"a network of {len(graph.node):,} nodes; at most {_NODES:,} are read"
+        )
     wanted, nodes = set(outputs), []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):

@@ -74,10 +74,10 @@ class Network:
 
 
 def read(source: str | Path | bytes, output: str | None = None) -> Network:
-    """Read a model from a path or from bytes, gzipped or not, as far as the output needs it (default: all).
+    """Read a model from a path or from bytes, gzipped or not, as far as the one output needs it.
 
     Raises FileError (missing, no regular file, damaged, not ONNX, external data outside the folder),
-    ModelError (NaN weights) and UnsupportedError (more nodes than networks have).
+    ModelError (NaN weights, several outputs) and UnsupportedError (more nodes than networks have).
     """
     name, raw, folder = _contents(source)
     model = _parse(name, raw)
@@ -91,8 +91,7 @@ def read(source: str | Path | bytes, output: str | None = None) -> Network:
 
 
 def _read(name: str, model: Any, folder: Path | None, output: str | None) -> Network:
-    names: list[str] = [port.name for port in model.graph.output]
-    outputs = names if output is None or output not in names else [output]
+    outputs = [_chosen([port.name for port in model.graph.output], output)]
     prune(model.graph, outputs)
     functions = called(model, name)
     if functions:
@@ -113,6 +112,18 @@ def _read(name: str, model: Any, folder: Path | None, output: str | None) -> Net
         versions.get("", versions.get("ai.onnx", 1)),
         model.SerializeToString(),
     )
+
+
+def _chosen(names: list[str], output: str | None) -> str:
+    if output is None and len(names) == 1:
+        return names[0]
+    if output in names:
+        return str(output)
+    if not names:
+        raise ModelError("the network has no output")
+    if output is None:
+        raise ModelError(f"the network has several outputs; pass output=, one of {names}")
+    raise ModelError(f"the network has no output {output!r}; it has {names}")
 
 
 def _contents(source: str | Path | bytes) -> tuple[str, bytes, Path | None]:
@@ -228,6 +239,8 @@ def _array(tensor: Any, what: str) -> np.ndarray:
         array = np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:
         raise FileError(f"{what} is damaged: its data do not fit its shape or type") from error
+    if array.dtype.kind == "c":
+        raise UnsupportedError(f"{what} holds complex numbers")
     if array.dtype.kind == "V" or array.dtype.name not in {*TYPES.values(), "object"}:
         array = array.astype(np.float32)  # bfloat16 and the small floats
     if array.dtype.kind == "f" and bool(np.isnan(array).any()):
