@@ -11,6 +11,10 @@ REFUSED = {
     "remainder": (lambda x: x % (1 + x * x), "depends on the input"),
     "remainder-zero": (lambda x: x.fmod(0.0), "division by zero"),
     "step-value": (lambda x: torch.heaviside(x, x * x), "value at zero"),
+    "many-distances": (
+        lambda x: torch.cdist(x[:, :, None], torch.ones(1, 30, 1)),
+        "matrix products",
+    ),
     "angle": (lambda x: torch.fft.fft(x).angle(), "angle"),
     "complex-sine": (lambda x: torch.fft.fft(x).sin().real, "on complex numbers"),
     "long-transform": (lambda x: torch.fft.rfft(x, n=6000).abs(), "shorter ones"),

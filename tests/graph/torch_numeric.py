@@ -7,6 +7,9 @@ SMALL, LONG = (2, 3), (4, 6)
 STEPS = {
     "towards-zero": lambda x: (7 * x - 3).trunc() + (5 * x - 2).fix() + torch.div(x - 3, 0.4, rounding_mode="trunc"),
     "hypot": lambda x: torch.hypot(x, x[:, :1] - 1) + torch.hypot(x - 0.5, torch.tensor([0.3, 0.0, 1.0]).to(x)),
+    "buckets": lambda x: torch.bucketize(x, torch.tensor([0.2, 0.5, 0.9]).to(x)).to(x) + torch.bucketize(x.round(decimals=1), torch.tensor([0.2, 0.5]).to(x), right=True),
+    "logaddexp": lambda x: torch.logaddexp(x, 2 * x.flip(2)) + torch.logaddexp(torch.tensor(0.3).to(x), x),
+    "distances": lambda x: torch.cdist(x, x.flip(2) + 1) + torch.cdist(2 * x, torch.eye(2, 3).to(x).expand(x.shape[0], 2, 3), p=1.0),
     "fraction": lambda x: (7 * x - 3).frac() + x.round(decimals=1),
     "remainder": lambda x: (9 * x - 4) % 2 + torch.remainder(9 * x - 4, -1.5) + torch.remainder(x, torch.tensor([0.5, -0.2, 3.0])),
     "fmod": lambda x: torch.fmod(9 * x - 4, 2) + torch.fmod(3 * x - 1, torch.tensor([0.5, -0.2, 3.0])),
@@ -44,6 +47,7 @@ SPECTRA = {
     "filtered": lambda x: FFT.irfft2(FFT.rfft2(x) * FILTER.to(FFT.rfft2(x)), s=(4, 6)),
     "convolution": lambda x: FFT.irfft(FFT.rfft(x) * FFT.rfft(torch.arange(6.0).to(x)), n=6),
     "correlation": lambda x: (FFT.fft(x) * FFT.fft(x.flip(1)).conj()).real,
+    "squared": lambda x: FFT.fft(x).pow(2).imag + (FFT.fft(x) ** 2).real + FFT.fft(x).square().real,
     "shifted": lambda x: FFT.fftshift(FFT.fft(x), dim=2).imag + FFT.ifftshift(FFT.fft2(x), dim=(1, 2)).real,
     "moved-spectrum": lambda x: FFT.fft(x).transpose(1, 2).reshape(-1, 3, 8)[:, 1:, ::2].abs().flatten(1) + FFT.fft(x)[:, :2, 1:5].unsqueeze(1).real.flatten(1),
     "complex-sums": lambda x: (FFT.fft(x) - 2 * FFT.fft(x.exp()) + x + 1.5).imag + ((1 - FFT.fft(x)) / (2 + 1j) + x * 1j).real,

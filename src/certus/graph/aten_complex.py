@@ -150,6 +150,13 @@ def _product(a: Arguments) -> int:
     return _times(a, data, _constant(a, constant))
 
 
+@pairs("pow.Tensor_Scalar", "square.default", anywhere=True)
+def _square(a: Arguments) -> int:
+    if a.target.startswith("pow") and a["exponent"] != 2:
+        raise Unsupported(f"a complex number to the power of {a['exponent']}")
+    return _both(a, a.x(), a.x())
+
+
 @pairs("div.Tensor", anywhere=True)
 def _quotient(a: Arguments) -> int:
     if a.is_data(a["other"]):

@@ -14,6 +14,8 @@ from certus.graph.powers import Power
 from certus.graph.softmax import LogSumExp, Softmax
 from certus.graph.structural import Concat, CumSum, Expand, Flip, Reduce, Reshape, Select, Slice
 
+_ROWS = 25  # beyond so many torch's cdist multiplies matrices
+
 
 def axes(a: Arguments) -> tuple[int, ...]:
     """The dimensions that are reduced; none given means all, which would be the batch too."""
@@ -147,14 +149,32 @@ def _log_softmax(a: Arguments) -> int:
     return composite.log_softmax(a.scope.builder, a.x(), a.dim(a["dim"]), a.source)
 
 
-@builds("hypot.default", anywhere=True)
-def _hypot(a: Arguments) -> int:
+@builds("hypot.default", "logaddexp.default", anywhere=True)
+def _of_two(a: Arguments) -> int:
+    """A norm, or log sum exp, of two values."""
     a.aligned(a["self"], a["other"])
-    both = a.pair(a.x(), a.x("other"))
-    axis = len(a.canonical()) + 1
-    sides = [a.add(Expand(a.canonical()), x) for x in both]
+    sides = [a.add(Expand(a.canonical()), x) for x in a.pair(a.x(), a.x("other"))]
     columns = [a.add(Reshape((*a.canonical(), 1)), x) for x in sides]
-    return a.add(Norm(2.0, (axis,)), a.add(Concat(axis), *columns))
+    axis = len(a.canonical()) + 1
+    both = a.add(Concat(axis), *columns)
+    return a.add(Norm(2.0, (axis,)) if a.target.startswith("hypot") else LogSumExp(axis), both)
+
+
+@builds("_cdist_forward.default", "cdist.default")
+def _cdist(a: Arguments) -> int:
+    """Distances of every row of one to every row of the other, as norms of differences.
+
+    Many rows are multiplied by torch instead, which cancels for rows that are near.
+    """
+    p, rows = float(a["p"]), [a.one(a[name])[-2] for name in ("x1", "x2")]
+    many = max(rows) > _ROWS and a["compute_mode"] != 2
+    if p not in (1.0, 2.0, math.inf) or (p == 2 and (many or a["compute_mode"] == 1)):
+        raise Unsupported("distances by matrix products, or of another norm than 1, 2 and infinity")
+    x, y = (a.x(name, a.ndim(name)) for name in ("x1", "x2"))
+    x = a.add(Reshape((*a.shape(x)[:-1], 1, a.shape(x)[-1])), x)
+    y = a.add(Reshape((*a.shape(y)[:-2], 1, *a.shape(y)[-2:])), y)
+    gap = a.add(Sum(-1.0), *a.pair(x, y))
+    return a.add(Norm(p, (len(a.shape(gap)),)), gap)
 
 
 @builds("logsumexp.default", anywhere=True)

@@ -1,10 +1,11 @@
-"""ATen functions with jumps: the Heaviside step, rounding, remainders."""
+"""ATen functions with jumps: the Heaviside step, rounding, buckets, remainders."""
 
 from certus.graph import conversion, division
-from certus.graph.affine import Scale, Sum
+from certus.graph.affine import Scale, Shift, Sum
 from certus.graph.aten_arithmetic import scaled, widened
 from certus.graph.builders import Arguments, Unsupported, builds
 from certus.graph.piecewise import Round, Step
+from certus.graph.structural import Reduce, Reshape
 
 
 @builds("heaviside.default", anywhere=True)
@@ -36,6 +37,15 @@ def _round(a: Arguments) -> int:
     """Multiples of 10^-decimals, as torch computes them: the jumps lie where x 10^decimals rounds."""
     unit = 10.0 ** int(a["decimals"] or 0)
     return scaled(a, a.add(Round(), scaled(a, a.x(), unit)), 1 / unit)
+
+
+@builds("bucketize.Tensor", anywhere=True)
+def _bucketize(a: Arguments) -> int:
+    """How many boundaries lie below the value (right: or at it)."""
+    limits, x = a.fixed(a["boundaries"]).to(a.scope.builder.like), a.x()
+    column = a.add(Reshape((*a.shape(x), 1)), x)
+    passed = a.add(Step(inclusive=bool(a["right"])), a.add(Shift(limits, -1.0), column))
+    return a.add(Reduce((len(a.shape(passed)),), False), passed)
 
 
 @builds("remainder.Scalar", "remainder.Tensor", "fmod.Scalar", "fmod.Tensor", anywhere=True)

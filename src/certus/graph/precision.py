@@ -20,7 +20,7 @@ _MOVES = (
     "transpose.",
     "clone.",
 )
-_PLACES = ("argmax.",)
+_PLACES = ("argmax.", "bucketize.")
 _LOGIC = ("logical_", "bitwise_", "__and__.", "__or__.")
 _TRUTHS = ("gt.", "ge.", "lt.", "le.", "eq.", "ne.")
 
