@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding import BoundMethod, Crown, margin_rows, rounding_guard
+from certus.bounding.cases import suited
 from certus.bounding.combine import check_methods
 from certus.bounding.engine import engine_of
 from certus.bounding.guarded import Guarded, doubled
@@ -39,25 +40,27 @@ class BoundCertifier(Certifier):
     def run(self, query: Query) -> list[Answer]:
         """Batched bounds of all margins, and second ones of those that are close; group by group."""
         graph = query.graph.resolved()
-        groups = self.method.groups(graph, query.x)
-        return [a for index in groups for a in self._at_once(graph, query.select(index))]
+        method = suited(self.method, graph)
+        groups = method.groups(graph, query.x)
+        return [a for index in groups for a in _at_once(method, graph, query.select(index))]
 
-    def _at_once(self, graph: Graph, query: Query) -> list[Answer]:
-        """Answers for a group of inputs."""
-        spec = margin_rows(query.y, query.logits.shape[1], query.x)
-        state, found = self.method.at_once(graph, query.region, spec.transpose(0, 1))
-        error = rounding_guard(graph, state.intervals, query.x.dtype)
-        slack = torch.einsum("brk,bk->br", spec.abs(), error)
-        answers = decide(query, found.lower.T, found.upper.T, slack)
-        close = [b for b, answer in enumerate(answers) if answer.reason is Reason.ROUNDING]
-        if close:
-            index = torch.tensor(close, device=query.x.device)
-            holds = guarded(self.method, graph, query.select(index))
-            for b, proven in zip(close, holds.tolist(), strict=True):
-                if proven:
-                    verdict, radius = Verdict.VERIFIED, float(query.radius[b])
-                    answers[b] = replace(answers[b], verdict=verdict, reason=None, radius=radius)
-        return answers
+
+def _at_once(method: BoundMethod, graph: Graph, query: Query) -> list[Answer]:
+    """Answers for a group of inputs."""
+    spec = margin_rows(query.y, query.logits.shape[1], query.x)
+    state, found = method.at_once(graph, query.region, spec.transpose(0, 1))
+    error = rounding_guard(graph, state.intervals, query.x.dtype)
+    slack = torch.einsum("brk,bk->br", spec.abs(), error)
+    answers = decide(query, found.lower.T, found.upper.T, slack)
+    close = [b for b, answer in enumerate(answers) if answer.reason is Reason.ROUNDING]
+    if close:
+        index = torch.tensor(close, device=query.x.device)
+        holds = guarded(method, graph, query.select(index))
+        for b, proven in zip(close, holds.tolist(), strict=True):
+            if proven:
+                verdict, radius = Verdict.VERIFIED, float(query.radius[b])
+                answers[b] = replace(answers[b], verdict=verdict, reason=None, radius=radius)
+    return answers
 
 
 def guarded(method: BoundMethod, graph: Graph, query: Query) -> Tensor:
