@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from certus.attacks import Attack
 from certus.bounding import BoundMethod
+from certus.bounding.cases import suited
 from certus.certifiers import ATTACKS, BoundCertifier, Certifier
 from certus.certifiers.bound_methods import BOUNDS
 from certus.certifiers.table import certifier, look_up
@@ -57,7 +58,7 @@ def bounds(
     graph.refuse_changed()
     _check_fit(graph, region.center, spec)
     with torch.no_grad():
-        found = chosen(graph, region, spec)
+        found = suited(chosen, graph)(graph, region, spec)
     usable = sound(found.lower, found.upper)
     inf = torch.full_like(found.lower, float("inf"))
     return Bounds(torch.where(usable, found.lower, -inf), torch.where(usable, found.upper, inf))

@@ -1,18 +1,26 @@
 """Laws of `Cases`: the hull over integers equals a brute force over networks with constants there."""
 
 import itertools
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
 import torch
 from tests.bounding.method_laws import check_batch, check_members, check_nan
+from tests.laws.noisy import COARSE, noisy
 from tests.laws.tables import points
 from torch import nn
 
-from certus.bounding import IBP, AlphaCrown, Cases, Crown, DeepZ, Forward, crown_ibp
+import certus
+from certus.bounding import IBP, AlphaCrown, Cases, Crown, DeepZ, Forward, crown_ibp, margin_rows
 from certus.bounding.base import State
+from certus.bounding.cases import _lifted
+from certus.bounding.engine import engine_of
+from certus.bounding.guarded import Guarded
+from certus.certifiers.bound_methods import BOUNDS
 from certus.core import ArgumentError
 from certus.graph import trace
+from certus.graph.onnx.runtime import Unchecked
 from certus.threats import L2, Box
 
 ROUNDING = 1e-9
@@ -212,3 +220,79 @@ def test_broken_parameters_certify_nothing():
 def test_arguments_are_checked(make):
     with pytest.raises(ArgumentError):
         make()
+
+
+@pytest.mark.parametrize("name", ["ibp", "crown-ibp", "crown", "forward", "zonotope", "tightest"])
+def test_networks_with_steps_are_divided_by_themselves(name):
+    """In both entries, by a name and as an object; never looser than the method by itself."""
+    region, spec = wide(), rows()
+    options = {"method": BOUNDS[name](), "spec": spec}
+    found = certus.bounds(places(), region, **options)
+    assert bool(torch.isfinite(found.lower).all() & torch.isfinite(found.upper).all())
+    with torch.no_grad():
+        own = Cases(BOUNDS[name]())(places(), region, spec)
+    assert torch.equal(own.lower, found.lower) and torch.equal(own.upper, found.upper)
+    named = certus.bounds(places(), region, **(options | {"method": name}))
+    assert torch.equal(named.lower, found.lower) and torch.equal(named.upper, found.upper)
+    plain = BOUNDS[name]()(places(), region, spec)
+    known = plain.lower.isfinite() & plain.upper.isfinite()
+    assert bool(known.any()) and bool((found.lower >= plain.lower)[known].all())
+    x = region.center
+    y = places()(x).argmax(1)
+    margins = margin_rows(y, 3, x)
+    lower = certus.bounds(places(), region, method=name, spec=margins).lower.amin(1)
+    assert torch.equal(certus.certify(places(), x, y, region, name).margin, lower)
+
+
+@pytest.mark.parametrize("name", ["ibp", "crown-ibp", "crown"])
+@pytest.mark.parametrize("net", [places, kinks])
+def test_evaluations_that_err_lie_inside_of_guarded_cases(net, name):
+    """An error before a step may take it to another value, which is a case of its own."""
+    region, graph, how = wide(), net(), Guarded(COARSE)
+    region = Box(region.lower, region.lower + 0.4 * (region.upper - region.lower))
+    found = Cases(INNER[name]).under(how)(graph, region)
+    assert bool(torch.isfinite(found.lower).all())
+    g, seen = torch.Generator().manual_seed(3), set()
+    for _ in range(200):
+        u = torch.rand(region.lower.shape, generator=g, dtype=torch.float64)
+        value = noisy(graph, region.lower + u * (region.upper - region.lower), COARSE, g)
+        assert bool(((value >= found.lower) & (value <= found.upper)).all())
+        seen.add(tuple(value[0].round(decimals=1).tolist()))
+    assert len(seen) > 3
+
+
+class Votes(nn.Module):
+    """s (s + 1/4) + 1/10 against 0 for s = sign(3 x - 1), which is -1, 0 or 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(1, 1)
+        nn.init.constant_(self.linear.weight, 3.0)
+        nn.init.constant_(self.linear.bias, -1.0)
+
+    def forward(self, x):
+        sign = torch.sign(self.linear(x))
+        return torch.cat([sign * (sign + 0.25) + 0.1, 0 * sign], 1)
+
+
+def test_steps_are_certified_in_float32_although_a_rounding_may_flip_them():
+    x, y = torch.tensor([[0.4], [0.9]]), torch.tensor([0, 0])
+    graph = trace(Votes().eval(), x)
+    for method in ("ibp", "crown"):
+        found = certus.certify(graph, x, y, certus.Linf(0.2), method)
+        assert found.certified.tolist() == [True, True]
+        low = certus.certify(graph, x, y, certus.Linf(0.2, clip=(0.0, 1.0)), method).margin
+        torch.testing.assert_close(low, torch.tensor([0.1, 1.35], dtype=torch.float64))
+    with torch.no_grad():
+        graph.original.linear.weight.fill_(-3.0)
+        graph.original.linear.bias.fill_(1.0)
+    assert not bool(graph.original(x).argmax(1).any())
+    assert certus.certify(graph, x, y + 1, certus.Linf(0.2), "crown").certified.tolist() == [0, 0]
+
+
+def test_cases_know_the_engine_that_runs_the_network():
+    """Its functions are coarser than torch's, which rigorous bounds charge in every case as well."""
+    graph = replace(places(), original=Unchecked(places()))
+    lifted = _lifted(graph, [], torch.zeros(1, 0, dtype=torch.float64))
+    assert engine_of(lifted, torch.float32) == engine_of(graph, torch.float32)
+    assert engine_of(lifted, torch.float32) != engine_of(places(), torch.float32)

@@ -1,15 +1,16 @@
 """Cases: another method on every value that the integer-valued nodes of a network may take."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from certus.bounding.arithmetic import Arithmetic
 from certus.bounding.base import BoundMethod, State
 from certus.bounding.combine import check_methods
 from certus.core import Bounds
-from certus.core.numerics import guard
+from certus.core.numerics import guard, sound
 from certus.core.validate import count
 from certus.graph import Graph
 from certus.graph.builder import Builder
@@ -44,8 +45,9 @@ class Cases(BoundMethod):
 
     most: cases for one input; nodes are taken in the order of evaluation while the product of their
     numbers of values fits. Nodes that depend on one that was taken are left to the method: nest
-    `Cases` for them. batch: cases that are bounded together. A network without such nodes costs what
-    the method costs. Inner intervals are the method's own, without cases.
+    `Cases` for them. batch: cases that are bounded together. An input without such nodes, or with too many
+    cases, costs what the method costs. Inner intervals are the method's own, without cases.
+    `certus.bounds` and `certus.certify` take `Cases` of a method by themselves (`suited`).
     """
 
     method: BoundMethod
@@ -68,35 +70,68 @@ class Cases(BoundMethod):
         own = self.method.prepare(graph, region)
         return _Undivided(graph, region, own.intervals, {}, own)
 
+    def under(self, arithmetic: Arithmetic) -> "Cases | None":
+        """The method in another arithmetic on the same cases; their values are exact in any."""
+        own = self.method.under(arithmetic)
+        return None if own is None else replace(self, method=own)
+
     def bound(self, state: State, rows: Tensor) -> Bounds:
-        """The hull over the cases of every input; NaN where any case gives NaN."""
+        """The method's bounds, met with the hull over the cases of every input that has several."""
         assert isinstance(state, _Undivided)
-        if not any(isinstance(node.op, _INTEGER) for node in state.graph.nodes):
-            return self.method.bound(state.own, rows)
-        columns = []
-        for b in range(len(state.region)):
-            index = torch.tensor([b], device=rows.device)
-            spec = (rows if rows.shape[1] == 1 else rows[:, index]).flatten(2).transpose(0, 1)
+        plain = self.method.bound(state.own, rows)
+        if not divisible(state.graph):
+            return plain
+        lower, upper = list(plain.lower.unbind(1)), list(plain.upper.unbind(1))
+        for b in range(len(lower)):
             intervals = {i: (low[b], high[b]) for i, (low, high) in state.intervals.items()}
-            columns.append(self._hull(state.graph, state.region.select(index), intervals, spec))
-        lower, upper = (torch.stack(side, 1) for side in zip(*columns, strict=True))
-        return Bounds(lower, upper)
+            taken = _taken(state.graph, intervals, self.most)
+            if not taken and not plain.lower.requires_grad:
+                continue
+            index = torch.tensor([b], device=rows.device)
+            region = state.region.select(index)
+            spec = (rows if rows.shape[1] == 1 else rows[:, index]).flatten(2).transpose(0, 1)
+            if taken:
+                ends = [intervals[i] for i in taken]
+                found = self._hull(state.graph, region, taken, ends, spec)
+                lower[b], upper[b] = _met(found, lower[b].detach(), upper[b].detach())
+            else:  # gradients by itself: those of other inputs may be NaN
+                alone = self.method(state.graph, region, spec)
+                lower[b], upper[b] = alone.lower[0], alone.upper[0]
+        return Bounds(torch.stack(lower, 1), torch.stack(upper, 1))
 
     def _hull(
-        self, graph: Graph, region: Region, intervals: dict[int, Interval], spec: Tensor
+        self,
+        graph: Graph,
+        region: Region,
+        taken: list[int],
+        intervals: Sequence[Interval],
+        spec: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Bounds [R] of one input for a specification [1, R, K]."""
-        taken = _taken(graph, intervals, self.most)
-        if not taken:
-            found = self.method(graph, region, spec)
-            return found.lower[0], found.upper[0]
-        values = _values([intervals[i] for i in taken])
+        """Bounds [R] of one input for a specification [1, R, K]; NaN where any case gives NaN."""
+        values = _values(intervals)
         lifted = _lifted(graph, taken, values)
         parts = [
             self.method(lifted, _beside(region, piece), spec) for piece in values.split(self.batch)
         ]
         lower, upper = torch.cat([p.lower for p in parts]), torch.cat([p.upper for p in parts])
         return lower.amin(0), upper.amax(0)
+
+
+def _met(found: Interval, lower: Tensor, upper: Tensor) -> Interval:
+    """Bounds met with others where these may be used: NaN says nothing and takes nothing."""
+    usable = sound(lower, upper)
+    low, high = torch.maximum(found[0], lower), torch.minimum(found[1], upper)
+    return torch.where(usable, low, found[0]), torch.where(usable, high, found[1])
+
+
+def divisible(graph: Graph) -> bool:
+    """Whether a network has nodes whose values are integers."""
+    return any(isinstance(node.op, _INTEGER) for node in graph.nodes)
+
+
+def suited(method: BoundMethod, graph: Graph) -> BoundMethod:
+    """The method, in `Cases` where the network has integer-valued nodes."""
+    return Cases(method) if divisible(graph) and not isinstance(method, Cases) else method
 
 
 def _taken(graph: Graph, intervals: dict[int, Interval], most: int) -> list[int]:
@@ -157,11 +192,7 @@ def _lifted(graph: Graph, taken: Sequence[int], like: Tensor) -> Graph:
         elif position:
             inputs = [place[i] for i in node.inputs]
             place[position] = builder.add(node.op, *inputs, source=node.source)
-    values = graph.nodes[0]
-    return builder.finish(
-        place[graph.output],
-        lambda x: graph.original(x[:, : values.numel].reshape(-1, *values.shape)),
-    )
+    return builder.finish(place[graph.output], graph.original)  # whose engine counts; never called
 
 
 def _beside(region: Region, values: Tensor) -> Region:

@@ -8,6 +8,7 @@ import torch
 
 from certus.attacks import PGD, Attack
 from certus.bounding import IBP, Crown
+from certus.bounding.cases import divisible
 from certus.certifiers.attack import AttackCertifier
 from certus.certifiers.base import Certifier, Query, misclassified
 from certus.certifiers.bounds import BoundCertifier
@@ -43,10 +44,12 @@ class AutoCertifier(Certifier):
         end = time.perf_counter() + self.timeout
         unknown = Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0)
         answers = [known or unknown for known in misclassified(query)]
+        # cases of one input may take as long as many inputs, and time is looked at between blocks
+        block = 1 if divisible(query.graph) else BoundCertifier.block
         stages: tuple[Certifier, ...] = (
-            BoundCertifier(method=IBP()),
+            BoundCertifier(method=IBP(), block=block),
             LipschitzCertifier(),
-            BoundCertifier(method=Crown()),
+            BoundCertifier(method=Crown(), block=block),
             AttackCertifier(attack=self.attack),
         )
         for stage in stages:

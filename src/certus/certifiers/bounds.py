@@ -9,6 +9,7 @@ from torch.nn.functional import one_hot
 
 from certus.bounding import BoundMethod, Crown, margin_rows, rounding_guard
 from certus.bounding.base import State
+from certus.bounding.cases import suited
 from certus.bounding.combine import check_methods
 from certus.bounding.engine import engine_of
 from certus.bounding.guarded import Guarded, doubled
@@ -44,38 +45,43 @@ class BoundCertifier(Certifier):
         """Batched bounds of all margins, and second ones of those that are close; group by group."""
         ending = ending_of(query.graph)
         graph = (ending.logits if ending else query.graph).resolved()
-        groups = self.method.groups(graph, query.x)
-        return [a for index in groups for a in self._at_once(graph, ending, query.select(index))]
+        method = suited(self.method, graph)
+        groups = method.groups(graph, query.x)
+        return [a for part in groups for a in _at_once(method, graph, ending, query.select(part))]
 
-    def _at_once(self, graph: Graph, ending: Ending | None, query: Query) -> list[Answer]:
-        """Answers for a group of inputs; the graph ends in logits."""
-        spec = margin_rows(query.y, query.logits.shape[1], query.x)
-        state, found = self.method.at_once(graph, query.region, spec.transpose(0, 1))
-        error = rounding_guard(graph, state.intervals, query.x.dtype)
-        slack = torch.einsum("brk,bk->br", spec.abs(), error)
-        tail = self._tail(ending, state, query, error) if ending else None
-        if tail is not None:
-            slack = slack + tail.apart().to(slack)[:, None]
-        answers = decide(query, found.lower.T, found.upper.T, slack)
-        close = [b for b, answer in enumerate(answers) if answer.reason is Reason.ROUNDING]
-        if close:
-            index = torch.tensor(close, device=query.x.device)
-            apart = tail.apart()[index] if tail else torch.zeros_like(index).double()
-            holds = guarded(self.method, graph, query.select(index), apart)
-            for b, proven in zip(close, holds.tolist(), strict=True):
-                if proven:
-                    verdict, radius = Verdict.VERIFIED, float(query.radius[b])
-                    answers[b] = replace(answers[b], verdict=verdict, reason=None, radius=radius)
-        return answers if tail is None else tail.translated(answers)
 
-    def _tail(self, ending: Ending, state: State, query: Query, error: Tensor) -> Tail:
-        """The end of the network, with the range of the label's logit in every evaluation."""
-        row = one_hot(query.y, query.logits.shape[1]).to(query.x)
-        found = self.method.bound(state, row[None])
-        off = (row * error).sum(1)
-        engine = engine_of(query.graph, query.x.dtype)
-        low, high = found.lower[0] - off, found.upper[0] + off
-        return Tail(ending, engine, low.double(), high.double())
+def _at_once(
+    method: BoundMethod, graph: Graph, ending: Ending | None, query: Query
+) -> list[Answer]:
+    """Answers for a group of inputs; the graph ends in logits."""
+    spec = margin_rows(query.y, query.logits.shape[1], query.x)
+    state, found = method.at_once(graph, query.region, spec.transpose(0, 1))
+    error = rounding_guard(graph, state.intervals, query.x.dtype)
+    slack = torch.einsum("brk,bk->br", spec.abs(), error)
+    tail = _tail(method, ending, state, query, error) if ending else None
+    if tail is not None:
+        slack = slack + tail.apart().to(slack)[:, None]
+    answers = decide(query, found.lower.T, found.upper.T, slack)
+    close = [b for b, answer in enumerate(answers) if answer.reason is Reason.ROUNDING]
+    if close:
+        index = torch.tensor(close, device=query.x.device)
+        apart = tail.apart()[index] if tail else torch.zeros_like(index).double()
+        holds = guarded(method, graph, query.select(index), apart)
+        for b, proven in zip(close, holds.tolist(), strict=True):
+            if proven:
+                verdict, radius = Verdict.VERIFIED, float(query.radius[b])
+                answers[b] = replace(answers[b], verdict=verdict, reason=None, radius=radius)
+    return answers if tail is None else tail.translated(answers)
+
+
+def _tail(method: BoundMethod, ending: Ending, state: State, query: Query, error: Tensor) -> Tail:
+    """The end of the network, with the range of the label's logit in every evaluation."""
+    row = one_hot(query.y, query.logits.shape[1]).to(query.x)
+    found = method.bound(state, row[None])
+    off = (row * error).sum(1)
+    engine = engine_of(query.graph, query.x.dtype)
+    low, high = found.lower[0] - off, found.upper[0] + off
+    return Tail(ending, engine, low.double(), high.double())
 
 
 def guarded(method: BoundMethod, graph: Graph, query: Query, apart: Tensor) -> Tensor:
