@@ -10,7 +10,7 @@ from tests.laws.tables import points
 from torch import nn
 
 from certus.bounding import IBP, AlphaCrown, Cases, Crown, DeepZ, Forward, crown_ibp
-from certus.bounding.base import State
+from certus.bounding.state import State
 from certus.core import ArgumentError
 from certus.graph import trace
 from certus.threats import L2, Box
@@ -181,7 +181,7 @@ def test_a_bound_a_rounding_beyond_an_integer_keeps_it():
         def prepare(self, graph, region):
             state = super().prepare(graph, region)
             moved = {i: (low + 2e-15, high - 2e-15) for i, (low, high) in state.intervals.items()}
-            return State(state.graph, state.region, moved, {})
+            return State(state.graph, state.region, moved)
 
         def bound(self, state, rows):
             return IBP().bound(IBP().prepare(state.graph, state.region), rows)

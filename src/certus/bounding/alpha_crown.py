@@ -7,11 +7,13 @@ from torch import Tensor
 
 from certus.bounding.alphas import Alphas, best_bounds
 from certus.bounding.backward import Query
-from certus.bounding.base import State
 from certus.bounding.crown import Crown
+from certus.bounding.maps import Maps
+from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds
 from certus.core.validate import count
 from certus.graph import Graph
+from certus.graph.fusion import needed
 from certus.relax import Interval
 from certus.threats import Region
 
@@ -49,7 +51,7 @@ class AlphaCrown(Crown):
     def _tighten(self, state: State, position: int) -> Interval:
         """CROWN decides what it can; the rest is improved."""
         state.intervals[position] = super()._tighten(state, position)
-        if self.inner == 0 or not state.relaxations:
+        if self.inner == 0 or not state.relaxations.keys() & needed(state.graph, position):
             return state.intervals[position]
         return self._search(state, position, self._improved)
 
@@ -57,8 +59,7 @@ class AlphaCrown(Crown):
         """Both bounds of inner neurons."""
 
         def walk(alphas: Alphas) -> Tensor:
-            found = self._arithmetic.walk(state, True, query.pick, alphas=alphas)
-            return found.run(query.start, query.rows)
+            return self._arithmetic.walk(state, True, alphas).run(query.start, query.rows)
 
         return query.bounds(best_bounds(walk, self.inner, self.rate, Alphas(), float("inf")))
 
@@ -67,7 +68,7 @@ class AlphaCrown(Crown):
 
         def walk(alphas: Alphas) -> Tensor:
             start = state.graph.output
-            return self._arithmetic.walk(state, both, pick, alphas=alphas).run(start, rows)
+            return self._arithmetic.walk(state, both, alphas).run(start, Maps(rows, pick))
 
         alphas = Alphas(self.shared)
         return best_bounds(walk, self.iterations, self.rate, alphas, self.enough)

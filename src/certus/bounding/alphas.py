@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from certus.bounding.rows import Rows
 from certus.core import ArgumentError
 from certus.relax import Lines
 
@@ -31,16 +32,16 @@ class Alphas:
     limits: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     moments: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def of(
-        self, position: int, lines: Lines, rows: Tensor, lay: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Slopes for rows [R, B, ...]; `lay` brings a tensor of the relaxation into the form [B, ...]."""
+    def of(self, position: int, lines: Lines, rows: Rows) -> Tensor | None:
+        """The slopes of rows at a node, as they lie beside coefficients; None where none is open."""
+        if lines.floor is None or lines.ceiling is None:
+            return None
         if position not in self.values:
-            assert lines.floor is not None and lines.ceiling is not None
-            like = rows.detach()[: 1 if self.shared else None]
-            start = torch.zeros_like(like) + lay(lines.lower_slope).detach()
+            like = rows.coefs.detach()[: 1 if self.shared else None]
+            start = torch.zeros_like(like) + rows.laid(lines.lower_slope).detach()
             self.values[position] = start.requires_grad_()
-            self.limits[position] = lay(lines.floor).detach(), lay(lines.ceiling).detach()
+            limits = rows.laid(lines.floor).detach(), rows.laid(lines.ceiling).detach()
+            self.limits[position] = limits
         return self.values[position]
 
     def improve(self, bounds: Tensor, rate: float) -> None:

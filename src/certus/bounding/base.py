@@ -1,7 +1,6 @@
 """BoundMethod: bounds of linear functionals of a network's output over a region."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -9,26 +8,12 @@ from torch import Tensor
 
 from certus.bounding.budget import free_memory
 from certus.bounding.precision import refuse_autocast
+from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds
 from certus.graph import Graph
-from certus.relax import Interval, Relaxation
 from certus.threats import Region
 
 _TENSORS = 12  # of a node's size that a method keeps or needs for a moment, by measurement
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What a method knows about a network on a region before it is asked for a specification.
-
-    intervals maps node positions to bounds [B, *shape]; relaxations maps non-linear nodes to their
-    linear relaxation on these intervals (empty for pure interval arithmetic).
-    """
-
-    graph: Graph
-    region: Region
-    intervals: dict[int, Interval]
-    relaxations: dict[int, Relaxation]
 
 
 class BoundMethod(ABC):

@@ -6,18 +6,20 @@ import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic, arithmetic
-from certus.bounding.base import BoundMethod, State
+from certus.bounding.base import BoundMethod
 from certus.bounding.budget import elements, widest
 from certus.bounding.interval import IBP, affine_in_input
+from certus.bounding.maps import Maps
 from certus.bounding.search import BoundsOf, tightened
 from certus.bounding.signs import stops
+from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds, Rules
 from certus.core.validate import count
 from certus.graph import Graph
 from certus.graph.activation import LeakyRelu, Relu
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift
 from certus.graph.fusion import needed
-from certus.graph.op import Affine, Input
+from certus.graph.op import Affine
 from certus.graph.structural import Pad, Permute, Reshape, Select, Slice
 from certus.relax import Interval, relaxations
 from certus.threats import Box, Region
@@ -59,19 +61,15 @@ class Crown(BoundMethod):
             raise ArgumentError("rigorous bounds need an intermediate method with rigorous=True")
 
     def prepare(self, graph: Graph, region: Region) -> State:
-        """Intervals and relaxations of the inner nodes."""
+        """Intervals of the inner nodes."""
         with self._arithmetic.context(region.center):
             return self._prepare(self._arithmetic.graph(graph), region)
 
     def _prepare(self, graph: Graph, region: Region) -> State:
         how, wanted = self._arithmetic, needed(graph)
-        state = how.state(graph, region)
+        state = how.state(graph, region, self.slopes)
         if self.intermediate is not None:
             state.intervals.update(self.intermediate.prepare(graph, region).intervals)
-            for position, node in enumerate(graph.nodes):
-                if position in wanted and not isinstance(node.op, Affine | Input):
-                    own = [state.intervals[i] for i in node.inputs]
-                    state.relaxations[position] = how.relax(self.slopes, graph, node.op, own)
             return state
         for position, node in enumerate(graph.nodes):
             if position not in wanted or position == 0:
@@ -79,8 +77,6 @@ class Crown(BoundMethod):
             if not isinstance(node.op, Affine):
                 for source in dict.fromkeys(node.inputs):
                     state.intervals[source] = self._tighten(state, source)
-                own = [state.intervals[source] for source in node.inputs]
-                state.relaxations[position] = how.relax(self.slopes, graph, node.op, own)
             state.intervals[position] = how.step(graph, node, state.intervals)
         return state
 
@@ -118,7 +114,7 @@ class Crown(BoundMethod):
 
     def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
         """One walk for some rows of the specification and some inputs: [R, B], or [2 R, B] for both."""
-        return self._arithmetic.walk(state, both, pick).run(state.graph.output, rows)
+        return self._arithmetic.walk(state, both).run(state.graph.output, Maps(rows, pick))
 
     def under(self, arithmetic: Arithmetic) -> "Crown | None":
         """The same walks and inner method in another arithmetic."""

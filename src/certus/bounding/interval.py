@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic, arithmetic
-from certus.bounding.base import BoundMethod, State
+from certus.bounding.backward import Query
+from certus.bounding.base import BoundMethod
 from certus.bounding.budget import elements
+from certus.bounding.maps import Maps
 from certus.bounding.search import tightened
+from certus.bounding.state import State
 from certus.core import Bounds
 from certus.graph import Graph
 from certus.graph.fusion import needed
@@ -36,7 +39,7 @@ class IBP(BoundMethod):
 
     def _prepare(self, graph: Graph, region: Region) -> State:
         wanted = needed(graph)
-        state = self._arithmetic.state(graph, region)
+        state = self._arithmetic.state(graph, region, None)
         for position, node in enumerate(graph.nodes):
             if position not in wanted or position == 0:
                 continue
@@ -50,12 +53,12 @@ class IBP(BoundMethod):
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Folded lower and upper bounds."""
         with self._arithmetic.context(rows):
-            return self._arithmetic.bounds(state, state.graph.output, rows)
+            return self._arithmetic.answer(state, Query(state.graph.output, Maps(rows)))
 
     def lower(self, state: State, rows: Tensor) -> Tensor:
         """Lower bounds alone, at half the price."""
         with self._arithmetic.context(rows):
-            return self._arithmetic.walk(state, both=False).run(state.graph.output, rows)
+            return self._arithmetic.walk(state, both=False).run(state.graph.output, Maps(rows))
 
     def under(self, arithmetic: Arithmetic) -> "IBP":
         """Interval arithmetic of another kind."""

@@ -5,6 +5,7 @@ offsets are computed again, rounded to the sound side, with room for the float e
 operation itself (`wobble`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,13 +14,33 @@ from torch import Tensor
 from certus.bounding.engine import Engine
 from certus.bounding.gamma import gamma, less, more, smallest, unit
 from certus.bounding.outward import floor, wobble
+from certus.bounding.state import Table
 from certus.core import Rules, UnsupportedError
 from certus.graph.activation import Clamp, LeakyRelu, MaxPool, Relu, Sigmoid, Tanh
+from certus.graph.op import Op
 from certus.relax import Interval, Lines, Relaxation
 from certus.relax.pooling import Windowed
 
 # (op, relaxation, interval, engine) -> the relaxation made safe
 safe_lines = Rules("rigorous arithmetic")
+
+
+@dataclass(frozen=True)
+class Safe:
+    """A table of relaxations made safe: its slopes, with offsets that leave room for an engine."""
+
+    slopes: Table
+    engine: Engine
+
+    def __getitem__(self, kind: type) -> Callable[..., Relaxation]:
+        """The rule for an operation's class."""
+        safe, slopes = safe_lines[kind], self.slopes[kind]
+
+        def rule(op: Op, *own: Interval) -> Relaxation:
+            found: Relaxation = safe(op, slopes(op, *own), *own, self.engine)
+            return found
+
+        return rule
 
 
 def _above(value: Tensor, terms: Tensor) -> Tensor:
