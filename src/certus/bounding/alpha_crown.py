@@ -9,6 +9,7 @@ from certus.bounding.alphas import Alphas, best_bounds
 from certus.bounding.backward import Query
 from certus.bounding.crown import Crown
 from certus.bounding.maps import Maps
+from certus.bounding.multipliers import Multipliers, Slopes, joined
 from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds
 from certus.core.validate import count
@@ -63,12 +64,31 @@ class AlphaCrown(Crown):
 
         return query.bounds(best_bounds(walk, self.inner, self.rate, Alphas(), float("inf")))
 
-    def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
+    def improved(
+        self, state: State, rows: Tensor, start: Multipliers | None = None
+    ) -> tuple[Tensor, Multipliers]:
+        """Lower bounds [R, B] and the slopes that prove them, improved from given ones on."""
+        given, columns = start or Multipliers(), dict[int, list[tuple[int, Slopes]]]()
+        given.check(state.graph, len(rows), len(state.region))
+
+        def run(own: Maps, at: slice) -> Tensor:
+            assert not isinstance(own.pick, Tensor)
+            inputs = own.pick or slice(0, len(state.region))
+            alphas = Alphas(self.shared, given.part(at, inputs), keeps=True)
+            found = self._best(state, own, False, alphas)
+            columns.setdefault(inputs.start, []).append((len(own.coefs), alphas.best))
+            return found
+
+        with self._arithmetic.context(rows):
+            lower = self._in_pieces(state, rows, False, run)
+        return lower, joined(list(columns.values()))
+
+    def _run(self, state: State, rows: Maps, both: bool) -> Tensor:
         """Bounds of the specification."""
+        return self._best(state, rows, both, Alphas(self.shared))
 
+    def _best(self, state: State, rows: Maps, both: bool, alphas: Alphas) -> Tensor:
         def walk(alphas: Alphas) -> Tensor:
-            start = state.graph.output
-            return self._arithmetic.walk(state, both, alphas).run(start, Maps(rows, pick))
+            return self._arithmetic.walk(state, both, alphas).run(state.graph.output, rows)
 
-        alphas = Alphas(self.shared)
         return best_bounds(walk, self.iterations, self.rate, alphas, self.enough)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding.budget import free_memory
+from certus.bounding.multipliers import Multipliers
 from certus.bounding.precision import refuse_autocast
 from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds
@@ -34,6 +35,17 @@ class BoundMethod(ABC):
     def lower(self, state: State, rows: Tensor) -> Tensor:
         """Lower bounds [R, B] alone, where a method has them cheaper than both."""
         return self.bound(state, rows).lower
+
+    def improved(
+        self, state: State, rows: Tensor, start: Multipliers | None = None
+    ) -> tuple[Tensor, Multipliers]:
+        """Lower bounds [R, B], and multipliers that prove no less, up to rounding.
+
+        start: where they begin, such as those of the same rows for a larger region, or before a neuron
+        was split; the bounds are at least what these prove on this state. Upper bounds are lower ones
+        of negative rows. A method without multipliers has its bounds, and no multipliers.
+        """
+        return self.lower(state, rows), Multipliers()
 
     def under(self, arithmetic: Any) -> "BoundMethod | None":
         """The same method in another `Arithmetic`; None where it has one alone."""

@@ -1,5 +1,6 @@
 """CROWN: backward linear bounds (Zhang et al. 2018), and CROWN-IBP (Zhang et al. 2020)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -92,9 +93,12 @@ class Crown(BoundMethod):
 
     def _walk(self, state: State, rows: Tensor, both: bool) -> Tensor:
         with self._arithmetic.context(rows):
-            return self._in_pieces(state, rows, both)
+            return self._in_pieces(state, rows, both, lambda own, _: self._run(state, own, both))
 
-    def _in_pieces(self, state: State, rows: Tensor, both: bool) -> Tensor:
+    def _in_pieces(
+        self, state: State, rows: Tensor, both: bool, run: Callable[[Maps, slice], Tensor]
+    ) -> Tensor:
+        """What `run` finds for pieces of the inputs and, in each, pieces of the rows, put together."""
         output = state.graph.output
         room = self._room(rows) // widest(state.graph, output) // (2 if both else 1)
         batch = len(state.region)
@@ -105,16 +109,16 @@ class Crown(BoundMethod):
             pick = slice(first, min(first + inputs, batch))
             own = rows if rows.shape[1] == 1 else rows[:, pick]
             found = [
-                self._run(state, piece, both, None if inputs == batch else pick)
-                for piece in own.split(many)
+                run(Maps(own[at], None if inputs == batch else pick), at)
+                for at in (slice(i, i + many) for i in range(0, len(rows), many))
             ]
             halves = [part.chunk(2 if both else 1) for part in found]
             columns.append(torch.cat([half for side in zip(*halves, strict=True) for half in side]))
         return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
-    def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
+    def _run(self, state: State, rows: Maps, both: bool) -> Tensor:
         """One walk for some rows of the specification and some inputs: [R, B], or [2 R, B] for both."""
-        return self._arithmetic.walk(state, both).run(state.graph.output, Maps(rows, pick))
+        return self._arithmetic.walk(state, both).run(state.graph.output, rows)
 
     def under(self, arithmetic: Arithmetic) -> "Crown | None":
         """The same walks and inner method in another arithmetic."""
