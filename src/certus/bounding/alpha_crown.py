@@ -81,7 +81,7 @@ class AlphaCrown(Crown):
 
         with self._arithmetic.context(rows):
             lower = self._in_pieces(state, rows, False, run)
-        return lower, joined(list(columns.values()))
+        return self._arithmetic.raised(state, rows, lower), joined(list(columns.values()))
 
     def _run(self, state: State, rows: Maps, both: bool) -> Tensor:
         """Bounds of the specification."""

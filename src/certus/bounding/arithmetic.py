@@ -10,6 +10,7 @@ from certus.bounding.backward import Query, Walk
 from certus.bounding.engine import engine_of
 from certus.bounding.gamma import less, more, plain_sums
 from certus.bounding.meter import Meter
+from certus.bounding.outer_range import unrounded
 from certus.bounding.outward import outward
 from certus.bounding.rigorous import RigorousMeter, RigorousState, evaluation_error
 from certus.bounding.safe_lines import Safe
@@ -67,6 +68,10 @@ class Arithmetic:
         """The interval of a node after a search, from that before it and the search's."""
         return found
 
+    def raised(self, state: State, rows: Tensor, lower: Tensor) -> Tensor:
+        """Lower bounds [R, B] of rows of the output, no lower than what is known without a walk."""
+        return lower
+
 
 class Rigorous(Arithmetic):
     """Bounds of the exact network and of every float evaluation of it in the dtype of the bounds."""
@@ -105,6 +110,10 @@ class Rigorous(Arithmetic):
         error = more(error.detach())
         lower, upper = less(found[0]) - error, -less(-found[1]) + error
         return torch.maximum(before[0], less(lower)), torch.minimum(before[1], -less(-upper))
+
+    def raised(self, state: State, rows: Tensor, lower: Tensor) -> Tensor:
+        """As on the output's interval where that takes no rounding: a walk rounds even exact steps."""
+        return torch.maximum(lower, unrounded(rows, state.intervals[state.graph.output]))
 
 
 PLAIN, RIGOROUS = Arithmetic(), Rigorous()

@@ -83,13 +83,13 @@ class Crown(BoundMethod):
 
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Lower and upper bounds in one backward pass."""
-        found = self._walk(state, rows, both=True)
-        low, high = found.chunk(2)
-        return Bounds(low, -high)
+        raised = self._arithmetic.raised
+        low, high = self._walk(state, rows, both=True).chunk(2)
+        return Bounds(raised(state, rows, low), -raised(state, -rows, high))
 
     def lower(self, state: State, rows: Tensor) -> Tensor:
         """Lower bounds alone, at half the price."""
-        return self._walk(state, rows, both=False)
+        return self._arithmetic.raised(state, rows, self._walk(state, rows, both=False))
 
     def _walk(self, state: State, rows: Tensor, both: bool) -> Tensor:
         with self._arithmetic.context(rows):

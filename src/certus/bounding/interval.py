@@ -53,12 +53,17 @@ class IBP(BoundMethod):
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Folded lower and upper bounds."""
         with self._arithmetic.context(rows):
-            return self._arithmetic.answer(state, Query(state.graph.output, Maps(rows)))
+            how, query = self._arithmetic, Query(state.graph.output, Maps(rows))
+            found = how.answer(state, query)
+            low, high = how.raised(state, rows, found.lower), how.raised(state, -rows, -found.upper)
+            return Bounds(low, -high)
 
     def lower(self, state: State, rows: Tensor) -> Tensor:
         """Lower bounds alone, at half the price."""
         with self._arithmetic.context(rows):
-            return self._arithmetic.walk(state, both=False).run(state.graph.output, Maps(rows))
+            how = self._arithmetic
+            found = how.walk(state, both=False).run(state.graph.output, Maps(rows))
+            return how.raised(state, rows, found)
 
     def under(self, arithmetic: Arithmetic) -> "IBP":
         """Interval arithmetic of another kind."""
