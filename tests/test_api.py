@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import certus
+from certus.attacks import PGD
 from certus.core import (
     ArgumentError,
     CertusError,
@@ -255,7 +256,7 @@ ERRORS = {
         "no option tries",
     ),
     "options beside an object": (
-        lambda: certus.attack(module(), X, Y, EPS, certus.api.PGD(), steps=3),
+        lambda: certus.attack(module(), X, Y, EPS, PGD(), steps=3),
         ArgumentError,
         "name",
     ),

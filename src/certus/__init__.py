@@ -20,6 +20,7 @@ from certus.core import Certificates as Certificates
 from certus.core import CertusError as CertusError
 from certus.core import ContradictionError as ContradictionError
 from certus.core import FileError as FileError
+from certus.core import Model as Model
 from certus.core import ModelError as ModelError
 from certus.core import Reason as Reason
 from certus.core import UnsupportedError as UnsupportedError

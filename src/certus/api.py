@@ -1,17 +1,26 @@
 """The facade: trace, bounds, certify and attack in one call each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from certus.attacks import FGSM, PGD, Attack
+from certus.attacks import Attack
 from certus.bounding import BoundMethod
-from certus.certifiers import Certifier
+from certus.certifiers import ATTACKS, BoundCertifier, Certifier
 from certus.certifiers.bound_methods import BOUNDS
 from certus.certifiers.table import certifier, look_up
-from certus.core import ArgumentError, AttackResult, Bounds, Certificates, Progress
+from certus.core import (
+    ArgumentError,
+    AttackResult,
+    Bounds,
+    Certificates,
+    Model,
+    Progress,
+    UnsupportedError,
+    as_model,
+)
 from certus.core.numerics import sound
 from certus.core.progress import silent
 from certus.core.validate import inputs as check_inputs
@@ -19,14 +28,11 @@ from certus.graph import Graph, trace
 from certus.smoothing import Smoothed
 from certus.threats import Region, Threat
 
-Model = Graph | nn.Module
-
-
-ATTACKS: dict[str, type[Attack]] = {"pgd": PGD, "fgsm": FGSM}
+Module = Graph | nn.Module
 
 
 def bounds(
-    model: Model,
+    model: Module,
     x: Tensor | Region,
     threat: Threat | None = None,
     method: str | BoundMethod = "crown",
@@ -58,11 +64,11 @@ def bounds(
 
 
 def certify(
-    model: Model | Smoothed,
+    model: Model | Callable[[Tensor], Tensor] | Smoothed,
     x: Tensor,
     y: Tensor,
     threat: Threat,
-    method: str | Certifier = "auto",
+    method: str | Certifier | BoundMethod = "auto",
     timeout: float = 60.0,
     *,
     ids: Sequence[int] | None = None,
@@ -73,10 +79,10 @@ def certify(
 
     x [B, *shape] in the model's dtype, y [B] integer labels; pass model(x).argmax(1) to certify that
     the prediction is stable. method: a name of `certus methods`, with its options as keywords (for
-    a bound method those of `bounds`, such as memory or rigorous), or a Certifier. A Smoothed model is
-    certified by smoothing. timeout: seconds, for the methods that search (auto: in all, milp: per
-    input). Raises ArgumentError, ModelError, UnsupportedError before any work; what happens later
-    becomes "unknown".
+    a bound method those of `bounds`, such as memory or rigorous), a BoundMethod or a Certifier. A
+    Smoothed model is certified by smoothing. timeout: seconds, for the methods that search (auto: in
+    all, milp: per input). Raises ArgumentError, ModelError, UnsupportedError before any work; what
+    happens later becomes "unknown".
     """
     if isinstance(model, Smoothed):
         method, options, model = _smoothing(model, method, options)
@@ -86,14 +92,16 @@ def certify(
         method = certifier(method, **options)
     elif options:
         raise ArgumentError("options belong to a method's name; configure a Certifier itself")
+    if isinstance(method, BoundMethod):
+        method = BoundCertifier(method=method)
     _expect(method, Certifier)
     _expect_threat(threat)
     assert isinstance(method, Certifier)
-    return method(_graph(model, x), x, y, threat, ids, progress)
+    return method(_asked(model, x, threat, method), x, y, threat, ids, progress)
 
 
 def attack(
-    model: Model,
+    model: Model | Callable[[Tensor], Tensor],
     x: Tensor,
     y: Tensor,
     threat: Threat,
@@ -124,15 +132,27 @@ def _expect(method: object, kind: type) -> None:
 
 
 def _smoothing(
-    model: Smoothed, method: str | Certifier, options: dict[str, Any]
-) -> tuple[str, dict[str, Any], nn.Module]:
+    model: Smoothed, method: str | Certifier | BoundMethod, options: dict[str, Any]
+) -> tuple[str, dict[str, Any], Callable[[Tensor], Tensor]]:
     """Method, options and network that certify a Smoothed model."""
     if method not in ("auto", "smoothing"):
         raise ArgumentError("a Smoothed model is certified by smoothing; leave method out")
-    if not isinstance(model.module, nn.Module):
-        raise ArgumentError("certify needs a Smoothed around an nn.Module; use its own .certify")
     own = {"noise": model.noise, "seed": model.seed, "batch": model.batch}
     return "smoothing", own | options, model.module
+
+
+def _asked(model: object, x: Tensor, threat: Threat, method: Certifier) -> Model:
+    """A module as a Graph, or as a plain function where it has none and the method does without."""
+    check_inputs(x)
+    known = as_model(model, x)
+    if not isinstance(model, nn.Module):
+        return known
+    try:
+        return trace(model, x[:1])
+    except UnsupportedError:
+        if method.accepts(known, threat) is None:
+            return known
+        raise
 
 
 def _check_fit(graph: Graph, x: Tensor, spec: Tensor | None) -> None:
@@ -148,7 +168,7 @@ def _check_fit(graph: Graph, x: Tensor, spec: Tensor | None) -> None:
         raise ArgumentError(f"spec must be {x.dtype} [{len(x)} or 1, R, {outputs}]")
 
 
-def _graph(model: Model, x: Tensor) -> Graph:
+def _graph(model: Module, x: Tensor) -> Graph:
     if isinstance(model, Graph):
         return model
     return trace(model, x[:1])

@@ -5,11 +5,15 @@ import torch
 from torch import nn
 
 from certus.attacks import FGSM, PGD, margin
+from certus.certifiers import ATTACKS as TABLE
 from certus.threats import L1, L2, Box, Linf
 
 SMALL = PGD(steps=5, restarts=3)
-ATTACKS = [FGSM(), SMALL, PGD(steps=5, restarts=2, momentum=0.9, targeted=False, step_size=0.5)]
-NAMES = ["fgsm", "pgd", "momentum"]
+ATTACKS = {
+    "fgsm": FGSM(),
+    "pgd": SMALL,
+    "momentum": PGD(steps=5, restarts=2, momentum=0.9, targeted=False, step_size=0.5),
+}
 CLIP = (0.0, 1.0)
 EPS = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "box": 0.04, "each": 0.04, "element": 0.3}
 
@@ -46,7 +50,7 @@ def case(request):
 
 
 @pytest.mark.parametrize("norm", EPS)
-@pytest.mark.parametrize("attack", ATTACKS, ids=NAMES)
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_results_hold_what_they_claim(case, attack, norm):
     model, x, y = case
     threat = threat_of(norm, x)
@@ -97,7 +101,7 @@ def test_attacks_find_something(case):
     """Guards the other laws against an attack that never moves."""
     model, x, y = case
     clean = margin(model(x).detach(), y)
-    for attack in ATTACKS:
+    for attack in ATTACKS.values():
         for norm in EPS:
             moved = (attack(model, x, y, threat_of(norm, x)).margin < clean)[1:]
             assert int(moved.sum()) >= len(moved) - 1, (attack.name, norm)
@@ -105,7 +109,7 @@ def test_attacks_find_something(case):
 
 @pytest.mark.parametrize("clip", [CLIP, None])
 @pytest.mark.parametrize("threat", [Linf, L2, L1])
-@pytest.mark.parametrize("attack", ATTACKS, ids=NAMES)
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_nothing_succeeds_without_room(case, attack, threat, clip):
     model, x, y = case
     result = attack(model, x, y, threat(0.0, clip=clip))
@@ -141,7 +145,7 @@ def test_seeds_decide_the_draws(case):
     assert not torch.equal(a.inputs, b.inputs) and not torch.equal(a.inputs, c.inputs)
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=NAMES)
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_nothing_is_left_behind(case, attack):
     model, x, y = case
     weights = [p.clone() for p in model.parameters()]
@@ -158,3 +162,7 @@ def test_nothing_is_left_behind(case, attack):
     assert sum(p.requires_grad for p in model.parameters()) == len(weights) - 1
     assert all(torch.equal(p, w) for p, w in zip(model.parameters(), weights, strict=True))
     assert torch.equal(leaf, x)
+
+
+def test_every_attack_of_the_table_is_held_to_the_laws():
+    assert set(TABLE) <= set(ATTACKS)

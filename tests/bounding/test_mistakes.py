@@ -10,8 +10,8 @@ from tests.laws.networks import Function, make
 from tests.laws.tables import points
 from torch import nn
 
-from certus.bounding import IBP, BoundMethod, Crown, Forward, margin_rows
-from certus.certifiers.bounds import CrownCertifier, CrownIbpCertifier, IntervalCertifier
+from certus.bounding import IBP, BoundMethod, Crown, Forward, crown_ibp, margin_rows
+from certus.certifiers import BoundCertifier
 from certus.core import Bounds, CertusError
 from certus.core.numerics import sound
 from certus.graph import trace
@@ -20,7 +20,11 @@ from certus.graph.affine import Linear
 from certus.relax import relaxations
 from certus.threats import L2, Linf
 
-CERTIFIERS = [IntervalCertifier(), CrownIbpCertifier(), CrownCertifier()]
+CERTIFIERS = [
+    BoundCertifier(method=IBP()),
+    BoundCertifier(method=crown_ibp()),
+    BoundCertifier(method=Crown()),
+]
 
 
 def net(seed, sizes=(4, 6, 6, 3)):
@@ -94,7 +98,7 @@ def test_the_margin_leaves_the_label_out():
     bounds = IBP()(graph, Linf(1e-4).region(x))
     wrong = bounds.lower.gather(1, y.unsqueeze(1))[:, 0] > bounds.upper.amax(1)
     assert not bool(wrong.any())
-    assert bool(IntervalCertifier()(graph, x, y, Linf(1e-4)).certified.all())
+    assert bool(BoundCertifier(method=IBP())(graph, x, y, Linf(1e-4)).certified.all())
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -182,9 +186,9 @@ def test_a_bound_that_is_nan_infinite_crossed_or_zero_certifies_nothing(claim):
     graph, x = trace(make("relu"), torch.rand(2, 4).double()), torch.rand(3, 4).double()
     y = graph(x).argmax(1)
     threat = Linf(5.0, clip=None)  # where CROWN itself, which settles close claims, proves nothing
-    good = CrownCertifier(method=Claims(1.0, 2.0))(graph, x, y, threat)
+    good = BoundCertifier(method=Claims(1.0, 2.0))(graph, x, y, threat)
     assert bool(good.certified.all())
-    found = CrownCertifier(method=Claims(*claim))(graph, x, y, threat)
+    found = BoundCertifier(method=Claims(*claim))(graph, x, y, threat)
     assert not bool(found.certified.any()) and bool((found.radius == 0).all())
 
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tests.laws.tables import ascend
 from torch import nn
 
-from certus.bounding import Crown, margin_rows
-from certus.certifiers.bounds import CrownCertifier, CrownIbpCertifier, IntervalCertifier
+from certus.bounding import IBP, Crown, crown_ibp, margin_rows
+from certus.certifiers import BoundCertifier
 from certus.graph import trace
 from certus.threats import Linf
 
@@ -72,7 +72,7 @@ def test_crown_of_a_real_network_stays_below_its_attack(shared_data):
         clean = -loss(x)
     assert bool((lower <= attacked + 1e-4).all()) and bool((attacked <= clean).all())
     assert int((lower > 0).sum()) >= 10
-    found = CrownCertifier()(graph, x, y, Linf(0.1))
+    found = BoundCertifier(method=Crown())(graph, x, y, Linf(0.1))
     assert torch.equal(found.certified, lower > 1e-3)
 
 
@@ -87,7 +87,11 @@ def test_nothing_with_a_known_counterexample_is_certified(shared_data):
     with torch.no_grad():
         assert graph(x).argmax(1).tolist() == [int(r["predicted"]) for r in rows]
     assert torch.equal(graph(x).argmax(1), y)
-    for certifier in (IntervalCertifier(), CrownIbpCertifier(), CrownCertifier()):
+    for certifier in (
+        BoundCertifier(method=IBP()),
+        BoundCertifier(method=crown_ibp()),
+        BoundCertifier(method=Crown()),
+    ):
         for part in torch.arange(103).split(35):
             found = certifier(graph, x[part], y[part], Linf(0.1))
             assert not bool(found.certified.any()), (
@@ -101,5 +105,5 @@ def test_robust_inputs_are_certified_often(shared_data):
     index = torch.tensor([int(r["index"]) for r in rows])
     images, labels = digits(shared_data, 40)
     graph = trace(realadv(shared_data), images[:2])
-    found = CrownCertifier()(graph, images[index], labels[index], Linf(0.1))
+    found = BoundCertifier(method=Crown())(graph, images[index], labels[index], Linf(0.1))
     assert float(found.certified.double().mean()) > 0.5

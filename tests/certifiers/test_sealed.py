@@ -9,12 +9,13 @@ import pytest
 import torch
 from tests.certifiers.nets import digits, graph, inputs, net
 
+from certus.bounding import Crown
 from certus.certifiers import (
     AutoCertifier,
+    BoundCertifier,
     Certifier,
-    CrownCertifier,
     MilpCertifier,
-    SmoothedAttack,
+    SmoothedAttackCertifier,
     SmoothingCertifier,
     certifier,
 )
@@ -27,6 +28,7 @@ from certus.core import (
     Reason,
     Verdict,
 )
+from certus.core.kinds import text
 from certus.graph import trace
 from certus.smoothing import Gaussian, Smoothed
 from certus.threats import L2, Linf
@@ -40,7 +42,6 @@ class Liar(Certifier):
 
     name: ClassVar[str] = "liar"
     gives_radius: ClassVar[bool] = False
-    needs: ClassVar[str] = "nothing"
     answer: Answer
     move: float | None = None
 
@@ -94,7 +95,7 @@ def test_milp_without_time_says_so_and_returns():
     start = time.perf_counter()
     c = MilpCertifier(timeout=TINY)(graph(), x, y, threat)
     assert time.perf_counter() - start < 10
-    crown = CrownCertifier()(graph(), x, y, threat)
+    crown = BoundCertifier(method=Crown())(graph(), x, y, threat)
     for b, verdict in enumerate(c.verdict[:-1]):
         if verdict is Verdict.UNKNOWN:
             assert c.reason[b] is Reason.TIMEOUT
@@ -191,7 +192,7 @@ def test_smoothed_noise_belongs_to_the_input_and_not_to_its_batch():
 
 def test_smoothed_attack_is_judged_by_predict():
     x, y = inputs()
-    method = SmoothedAttack(noise=Gaussian(0.25), samples=8, n=300)
+    method = SmoothedAttackCertifier(noise=Gaussian(0.25), samples=8, n=300)
     c = method(graph(), x, y, L2(1.5))
     g = Smoothed(net(), Gaussian(0.25), 10, seed=method.seed)
     region = L2(1.5).region(x)
@@ -212,14 +213,19 @@ def test_smoothed_attack_never_beats_a_certificate():
     x, y = inputs()
     for eps in (0.5, 0.2):
         proven = SmoothingCertifier(noise=Gaussian(0.25), n=1000)(graph(), x, y, L2(eps))
-        broken = SmoothedAttack(noise=Gaussian(0.25), samples=8, n=300)(graph(), x, y, L2(eps))
+        broken = SmoothedAttackCertifier(noise=Gaussian(0.25), samples=8, n=300)(
+            graph(), x, y, L2(eps)
+        )
         fell = torch.tensor([v is Verdict.FALSIFIED for v in broken.verdict])
         assert not bool((proven.certified & fell).any())
     assert bool(proven.certified.any())
 
 
-def test_descriptions_hold_the_whole_configuration():
-    assert certifier("milp", timeout=3.0).describe() != certifier("milp").describe()
+BALL = text(L2(0.5).to_json())
+
+
+def test_claims_hold_the_whole_configuration():
+    assert certifier("milp", timeout=3.0).claim(BALL) != certifier("milp").claim(BALL)
     for option in ({"n": 5000}, {"n0": 7}, {"alpha": 0.01}, {"noise": Gaussian(0.5)}, {"seed": 2}):
-        assert certifier("smoothing", **option).describe() != certifier("smoothing").describe()
-    assert SmoothedAttack(n=7).describe() != SmoothedAttack().describe()
+        assert certifier("smoothing", **option).claim(BALL) != certifier("smoothing").claim(BALL)
+    assert SmoothedAttackCertifier(n=7).claim(BALL) != SmoothedAttackCertifier().claim(BALL)

@@ -10,6 +10,7 @@ import certus
 from certus.certifiers import certifier
 from certus.certifiers.reach import within
 from certus.core import ArgumentError, Reason, UnsupportedError, Verdict
+from certus.core.kinds import to_json
 from certus.core.progress import silent
 from certus.smoothing import Gaussian
 from certus.smoothing.derandomized import Columns, Splitting
@@ -66,7 +67,7 @@ def test_every_noise_answers_its_threat(graph, name):
     assert found.radius[2] == 0
     assert float(threat.radius(x)[0]) <= float(found.radius[0]) <= most
     assert found.confidence == (1.0 if name in ("splitting", "columns") else 0.999)
-    assert found.evidence[0]["noise"] == repr(noise)
+    assert found.evidence[0]["noise"] == to_json(noise)
     assert sum(found.evidence[2]["counts"]) == found.evidence[2]["n"]
 
 
@@ -89,7 +90,7 @@ def test_a_rule_stops_early_and_says_so(graph):
     found = certifier("smoothing", noise=Gaussian(0.5), rule=rule)(graph, X, Y, certus.L2(0.2))
     assert found.certified.tolist() == [True, True, False, True]
     assert all(record["n"] < 1000 for record in found.evidence)
-    assert found.evidence[0]["rule"] == repr(rule)
+    assert found.evidence[0]["rule"] == to_json(rule)
     assert (found.radius[[0, 1, 3]] >= 0.25).all()
 
 
@@ -139,7 +140,7 @@ def test_the_most_of_gaussian_noise_is_that_of_its_samples():
 def test_sigma_is_short_for_gaussian_noise(graph):
     assert certifier("smoothing", sigma=0.5) == certifier("smoothing", noise=Gaussian(0.5))
     found = certus.certify(graph, X, Y, certus.L2(0.3), method="smoothing", sigma=0.5, n=500)
-    assert found.evidence[0]["noise"] == "Gaussian(sigma=0.5)"
+    assert found.evidence[0]["noise"] == {"kind": "Gaussian", "sigma": 0.5}
     with pytest.raises(ArgumentError, match="not both"):
         certifier("smoothing", sigma=0.5, noise=Gaussian(0.5))
     with pytest.raises(ArgumentError, match="no option sigma"):

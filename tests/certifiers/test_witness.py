@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from certus.api import attack, certify
 from certus.attacks import PGD
-from certus.certifiers import AutoCertifier, Certifier, SmoothedAttack
+from certus.certifiers import AttackCertifier, AutoCertifier, Certifier, SmoothedAttackCertifier
 from certus.certifiers.base import Answer, Query
 from certus.core import ModelError, Reason, Verdict
-from certus.evaluation import AttackRunner
 from certus.graph import Graph, trace
 from certus.properties import load_property
 from certus.smoothing import Gaussian
@@ -88,7 +87,7 @@ def test_a_box_without_members_is_never_falsified(method):
     for y, verdict in ((0, Verdict.UNKNOWN), (1, Verdict.VERIFIED)):
         found = certify(model, x, torch.tensor([y]), Box(limit, limit), method=method)
         assert found.verdict[0] is verdict and found.witness[0] is None
-        runs = AttackRunner(attack=PGD(steps=2))(model, x, torch.tensor([y]), Box(limit, limit))
+        runs = AttackCertifier(attack=PGD(steps=2))(model, x, torch.tensor([y]), Box(limit, limit))
         assert runs.verdict[0] is Verdict.UNKNOWN and runs.reason[0] is Reason.SURVIVED
         assert not bool(attack(model, x, torch.tensor([y]), Box(limit, limit)).success)
 
@@ -130,7 +129,6 @@ class Claims(Certifier):
 
     name: ClassVar[str] = "claims"
     gives_radius: ClassVar[bool] = False
-    needs: ClassVar[str] = "nothing"
     points: Tensor
 
     def run(self, query: Query) -> list[Answer]:
@@ -189,7 +187,7 @@ def test_smoothed_attacks_judge_members_alone():
     limit = torch.tensor([[0.1, 0.9]], dtype=torch.float64)
     graph = graph_of(lambda x: 2 * x)
     x, y = limit.float(), torch.zeros(1, dtype=torch.int64)
-    method = SmoothedAttack(noise=Gaussian(0.1), samples=4, n=200)
+    method = SmoothedAttackCertifier(noise=Gaussian(0.1), samples=4, n=200)
     assert method(graph, x, y, Box(limit, limit)).verdict[0] is Verdict.UNKNOWN
     assert method(graph, x, y, L2(0.1)).verdict[0] is Verdict.FALSIFIED
 

@@ -140,10 +140,10 @@ COMMANDS = {
     "missing table": ("report {t}/nowhere.csv", "nowhere"),
     "missing ledger": ("report {t}/nowhere.sqlite", "nowhere"),
     "table of another kind": ("report {m}/card.json", ".csv"),
-    "ledger is a folder": ("certify {m} --method ibp --limit 2 --ledger {t}", "ledger"),
+    "ledger is a folder": ("certify {m} --method ibp --limit 2 --ledger {t}/f.db", "is a folder"),
     "ledger is a checkpoint": (
         "certify {m} --method ibp --limit 2 --ledger {m}/model.safetensors",
-        "not a Certus ledger",
+        "must end in .sqlite or .db",
     ),
 }
 
@@ -152,6 +152,7 @@ COMMANDS = {
 def test_bad_arguments(model, tmp_path, capsys, monkeypatch, name):
     monkeypatch.delenv("CERTUS_DATA", raising=False)
     line, text = COMMANDS[name]
+    (tmp_path / "f.db").mkdir()
     status = run(*line.format(m=model, t=tmp_path).split())
     assert_one_line(capsys, status, text, worked=name == "milp with l2")
     assert not (tmp_path / "x").exists(), "a refused command leaves no folder"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from tests.cli.helpers import run
+from tests.evaluation.fakes import run as known
 from tests.evaluation.test_cohen import BODY, log
-from tests.evaluation.test_ledger import run as known
 from tests.evaluation.test_transcript import claim
 
 from certus.evaluation import Ledger, read
@@ -20,7 +20,8 @@ def kept(path: Path, *rows: dict) -> Path:
             "versions": json.dumps({"certus": "0.1.0", "code": "abc"}),
         }
         for key in dict.fromkeys(row["run"] for row in rows):
-            ledger.add_run(known(key) | texts)
+            first = next(row for row in rows if row["run"] == key)
+            ledger.add_run(known(first, **texts))
         ledger.append(rows)
     return path
 
@@ -109,7 +110,7 @@ def test_claims_without_proof_are_said_loudly(
         ("report {p} --n 1000 --log-alpha 0", "alpha"),
         ("report {p} {p} --n 1000", "named twice"),
         ("report {p} --n 1000 --logs {p}", "cannot be created"),
-        ("report {t}/none.tsv", "no such file"),
+        ("report {t}/none.tsv", "No such file"),
         ("report {t}/empty.tsv --sigma 1", "empty.tsv: the log holds no rows"),
         ("report {t}/empty.tsv", "state it with --sigma"),
     ],

@@ -16,7 +16,7 @@ def test_rows_of_other_code_are_named_once(
         return " ".join(capsys.readouterr().err.split())
 
     assert "another version" not in said() + said()
-    monkeypatch.setattr("certus.evaluation.job.source_hash", lambda: "later")
+    monkeypatch.setattr("certus.evaluation.job.code_of", lambda *settings: "later")
     assert "4 rows by another version of Certus in" in (first := said())
     assert "ledger.sqlite: not reused, computed anew" in first
     assert "another version" not in said()

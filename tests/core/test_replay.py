@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from certus.attacks import FGSM, PGD
+from certus.certifiers import AttackCertifier
 from certus.core import ModelError
 from certus.core.replay import margin, margins, repeatable, same
-from certus.evaluation import AttackRunner
 from certus.smoothing import Gaussian, Smoothed
 from certus.threats import L2, Linf
 
@@ -74,7 +74,7 @@ def case(batch=4):
 
 
 def runner(attack):
-    return AttackRunner(attack=attack)
+    return AttackCertifier(attack=attack)
 
 
 ENTRIES = {

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from certus.core import AttackResult, Certificates, Progress, Reason, Verdict
+from certus.core.claim import CERTIFICATE, EXACT, Claim
 from certus.core.fingerprint import fingerprint
+from certus.core.kinds import KIND, text
 from certus.core.progress import silent
 from certus.evaluation import Job
+from certus.evaluation.columns import RUN_COLUMNS
+from certus.evaluation.legacy import CLAIMED, completed
 from certus.threats import Linf
 
 
@@ -96,9 +100,14 @@ class Exact:
             witness=[None if g else x[b] for b, g in enumerate(good)],
         )
 
-    def describe(self) -> str:
-        """Configuration."""
-        return repr(self)
+    def claim(self, threat: str) -> Claim:
+        """Its settings are those that its repr shows."""
+        return Claim(
+            kind=EXACT if self.name == "exact" else CERTIFICATE,
+            threat=threat,
+            method=self.name,
+            settings=text({KIND: "Exact", "block": self.block, "gives_radius": self.gives_radius}),
+        )
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,8 @@ class Shift:
         self, model: Any, x: Tensor, y: Tensor, threat: Any, ids: Sequence[int] | None = None
     ) -> AttackResult:
         """Attack each input; with `lie`, claim success everywhere."""
-        step = torch.where(y == 1, -1.0, 1.0)[:, None] * threat.eps
-        moved = x + step
+        far = x + torch.where(y == 1, -1.0, 1.0)[:, None]
+        moved = threat.region(x).project(far)
         margin = (moved.mean(1) - 0.5) * torch.where(y == 1, 2.0, -2.0)
         return AttackResult(moved, (margin <= 0) | self.lie, margin)
 
@@ -152,7 +161,21 @@ def row(index: int = 0, **changes: Any) -> dict[str, Any]:
         "seconds": 0.5,
         "evidence": "",
     }
-    return base | changes
+    given = {name: changes.pop(name) for name in CLAIMED if name in changes}
+    return retold(base | changes) | given
+
+
+def retold(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the claim that its other columns tell of, as if it came from an older table."""
+    return completed([{name: v for name, v in row.items() if name not in CLAIMED}])[0]
+
+
+def run(of: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """A run with every column, whose claim is that of a row (by default of `row()`)."""
+    values = {str: "x", int: 1, float: 0.5}
+    own = row() if of is None else of
+    told = {name: own[name] if name in own else values[k] for name, k in RUN_COLUMNS.items()}
+    return told | {"card": "{}", "settings": "{}", "alpha": 0.0} | changes
 
 
 def fallen(index: int = 0, **changes: Any) -> dict[str, Any]:

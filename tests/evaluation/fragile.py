@@ -15,8 +15,10 @@ from certus.core import ArgumentError, Certificates
 
 
 def as_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Rows in their order, every column but the time they took."""
-    kept = [{name: repr(row[name]) for name in row if name != "seconds"} for row in rows]
+    """Rows in their order, every column but the time they took and, of which the code is part, the run."""
+    kept = [
+        {name: repr(row[name]) for name in row if name not in ("run", "seconds")} for row in rows
+    ]
     return json.dumps(kept, sort_keys=True).encode()
 
 
@@ -32,10 +34,6 @@ class Slow(Exact):
         stuck = self.stuck_from is not None and max(named["ids"]) >= self.stuck_from
         time.sleep(200.0 if stuck else self.pause)
         return super().__call__(*args, **named)
-
-    def describe(self) -> str:
-        """As Exact, so that the rows have its key."""
-        return repr(Exact(block=self.block))
 
 
 @dataclass(frozen=True)

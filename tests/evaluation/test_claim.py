@@ -5,10 +5,12 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.evaluation.fakes import fallen, row
+from tests.evaluation.fakes import fallen, retold, row
 from tests.evaluation.test_transcript import claim
 
 from certus.core import CertusError, FileError
+from certus.core.claim import smoothed_by
+from certus.core.kinds import text, to_json
 from certus.core.results import statistical
 from certus.evaluation import (
     COLUMNS,
@@ -24,6 +26,7 @@ from certus.evaluation import (
 )
 from certus.evaluation.table import _text
 from certus.report import render, report_data
+from certus.smoothing import Gaussian
 from certus.smoothing.derandomized import Columns
 from certus.smoothing.noise import ElasticGaussian
 
@@ -61,11 +64,11 @@ REFUSED = [
     (told(alpha=0.1) | {"evidence": "{"}, "damaged"),
     (told(alpha=0.1) | {"evidence": "[0.1]"}, "damaged"),
     (row(3, **PROOF), "samples prove nothing for sure"),
-    (row(3, **PROOF, evidence=json.dumps({"alpha": 0.1})) | {"method": "ibp"}, "below 1"),
+    (row(3, **(PROOF | {"method": "ibp"}), evidence=json.dumps({"alpha": 0.1})), "below 1"),
     (claim(3) | {"confidence": 1.0, "evidence": "{}"}, "samples prove nothing for sure"),
     (row(3, **PROOF, evidence=json.dumps(COPIES)), "counts of its copies are missing"),
     (row(3, **(PROOF | {"eps": 0.1, "verdict": "verified"})), "samples prove nothing for sure"),
-    (claim(3) | {"eps": 0.1, "verdict": "verified"}, "about a radius"),
+    (retold(claim(3) | {"eps": 0.1, "verdict": "verified"}), "about a radius"),
     (row(3, **(PROOF | {"method": "SMOOTHING"})), "samples prove nothing for sure"),
     (row(3, **(PROOF | {"method": " Smooth sigma=1"})), "samples prove nothing for sure"),
     *[(row(3, confidence=c), "confidence") for c in (0.0, -1.0, 1.5, "sure", "")],
@@ -147,23 +150,49 @@ def test_another_alpha_starts_from_the_larger_one() -> None:
     """A log without counts: what its radii imply depends on the alpha that they were made with."""
     record = {k: v for k, v in evidence_of(claim()).items() if k != "counts"}
     for stated, own in ((0.1, 0.9), (1e-9, 0.9), (0.1, 1 - 1e-9)):
-        text = json.dumps(record | {"alpha": stated, "radius": 1.05})
-        (found,) = at_alpha([claim(confidence=own) | {"evidence": text}], 0.05)
-        text = json.dumps(record | {"alpha": 0.1, "radius": 1.05})
-        (honest,) = at_alpha([claim(confidence=0.9) | {"evidence": text}], 0.05)
+        said = json.dumps(record | {"alpha": stated, "radius": 1.05})
+        (found,) = at_alpha([claim(confidence=own) | {"evidence": said}], 0.05)
+        said = json.dumps(record | {"alpha": 0.1, "radius": 1.05})
+        (honest,) = at_alpha([claim(confidence=0.9) | {"evidence": said}], 0.05)
         assert 0 < found["radius"] == honest["radius"] < 1.05
         assert evidence_of(found)["from_alpha"] == 0.1
 
 
 def test_verdicts_of_older_tables_are_read_as_what_they_mean() -> None:
     old = claim() | {"verdict": "verified"}
-    assert settled(old) == claim()
+    assert retold(old) == claim()
     for verdict in ("unknown", "falsified"):  # at eps 0: then no radius was certified either
-        assert settled(claim() | {"verdict": verdict}) == claim(radius=0.0)
-    assert settled(old | {"norm": "L2"}) == claim() | {"norm": "L2"}, "whatever the norm is"
+        assert retold(claim() | {"verdict": verdict}) == claim(radius=0.0)
     assert settled(row(0)) == row(0)
     box = row(0, norm="box", eps=None, radius=math.nan)  # a threat without a size has a verdict
-    assert repr(settled(box)) == repr(box)
+    assert (box["eps"], box["verdict"]) == (1.0, "verified") and repr(settled(box)) == repr(box)
+    with pytest.raises(CertusError, match="a verdict, but no eps"):
+        settled(old)
+
+
+@pytest.mark.parametrize(
+    ("lie", "named"),
+    [
+        ({"kind": "theorem"}, "its kind"),
+        ({"kind": "attack"}, "an attack certifies nothing"),
+        ({"subject": "the network"}, "its subject"),
+        ({"subject": "[]"}, "its subject"),
+        ({"threat": '{"kind":"linf","eps":0.2}'}, "not that of its norm and eps"),
+        ({"threat": '{"kind":"l2","eps":0.1}'}, "not that of its norm and eps"),
+        ({"threat": '{"kind":"box"}'}, "not that of its norm and eps"),
+        ({"threat": "{" * 100_000}, "not that of its norm and eps"),
+    ],
+)
+def test_a_row_fits_its_claim(lie: dict, named: str) -> None:
+    with pytest.raises(CertusError, match=named):
+        settled(row(0) | lie)
+
+
+def test_a_transcript_is_about_the_function_of_the_claim() -> None:
+    assert settled(claim(0)) == claim(0)
+    for subject in (smoothed_by(Gaussian(0.6)), text({"kind": "InputDependent"})):
+        with pytest.raises(CertusError, match="another function"):
+            settled(claim(0) | {"subject": subject})
 
 
 def test_a_row_is_answered_once(tmp_path: Path) -> None:
@@ -186,13 +215,13 @@ def test_samples_of_another_input_prove_nothing() -> None:
     assert data.smoothed[0].entries[0].figures.certified[1].value == 0.5
 
 
-@pytest.mark.parametrize("changes", [{"noise": "Gaussian(sigma=0.6)"}, {"seed": 5}])
+@pytest.mark.parametrize("changes", [{"noise": {"kind": "Gaussian", "sigma": 0.6}}, {"seed": 5}])
 def test_a_run_has_one_setting(changes: dict) -> None:
-    with pytest.raises(CertusError, match=f"one {next(iter(changes))}"):
+    with pytest.raises(CertusError, match=r"one (subject|seed)"):
         report_data([claim(0), claim(1, radius=0.5, **changes)])
 
 
 def test_each_input_of_a_run_may_have_an_elastic_noise_of_its_own() -> None:
-    noises = [repr(ElasticGaussian(sigma, 0.01, 16)) for sigma in (0.5, 0.6)]
+    noises = [to_json(ElasticGaussian(sigma, 0.01, 16)) for sigma in (0.5, 0.6)]
     rows = [claim(i, radius=0.1, noise=noise) for i, noise in enumerate(noises)]
     assert figures(rows, [0.05]).certified[0].value == 1.0

@@ -25,6 +25,7 @@ PACKAGES = {
     "distributed": "1",
     "cloudpickle": "3",
     "torch": "2",
+    "certus": "1",
 }
 
 
@@ -46,6 +47,10 @@ class Completed:
         """Wait for one more."""
         future.add_done_callback(self.queue.put)
 
+    def has_ready(self) -> bool:
+        """Whether one has ended."""
+        return not self.queue.empty()
+
     def __next__(self) -> Future:
         return self.queue.get(timeout=30)
 
@@ -57,7 +62,7 @@ class Client:
     in_flight, most = 0, 0
 
     def __init__(self, address: str, timeout: float, set_as_default: bool) -> None:
-        assert not set_as_default and timeout == 30
+        assert not set_as_default and timeout == 20
         if address != "tcp://host:1":
             raise OSError(f"Timed out trying to connect to {address}\nafter 30 s")
         self.loop, self.threads = object(), ThreadPoolExecutor(2)
@@ -77,6 +82,12 @@ class Client:
     def nthreads(self) -> dict[str, int]:
         """Workers and their threads."""
         return dict.fromkeys(self.workers, 1)
+
+    def run(self, function: Any, *arguments: Any) -> dict[str, Any]:
+        """On every worker, of which one may lack Certus."""
+        if "lacking" in self.workers:
+            raise ModuleNotFoundError("No module named 'certus'")
+        return {name: function(*arguments) for name in self.workers}
 
     def get_versions(self, packages: list[str]) -> dict[str, Any]:
         """Of everyone."""
@@ -160,6 +171,8 @@ def test_what_the_cluster_loses_is_named(
     [
         ({}, r"the cluster at tcp://host:1 has no workers; start some: dask worker"),
         ({"b": PACKAGES | {"torch": "1.9"}}, "torch is 2 here and 1.9 on b"),
+        ({"b": PACKAGES | {"certus": None}}, "certus is 1 here and missing on b"),
+        ({"lacking": PACKAGES}, "cannot import Certus .No module named 'certus'.; install it"),
         ({"b": {}}, "python is 3.11 here and missing on b"),
         ({"b": PACKAGES | {"python": "3.12.1.final.0"}}, "python is 3.11 here and 3.12 on b"),
         ({"b": PACKAGES | {"python": "3.11.9.final.0"}}, None),
@@ -179,6 +192,58 @@ def test_clusters_that_cannot_be_used(
     with pytest.raises(ArgumentError, match=message) as caught:
         rows_of(tmp_path / "a", Cluster("tcp://host:1"))
     assert "\n" not in str(caught.value)
+
+
+class Deserted(Client):
+    """Its workers leave with the first block, and do not finish it."""
+
+    def nthreads(self) -> dict[str, int]:
+        """Workers that are left."""
+        return {} if Client.in_flight else super().nthreads()
+
+    def submit(self, function: Any, *arguments: Any, pure: bool) -> Future:
+        """Blocks never end."""
+        if len(arguments) == 1:
+            return super().submit(function, *arguments, pure=pure)
+        Client.in_flight += 1
+        return Future()
+
+
+def test_a_cluster_without_workers_is_given_up(
+    dask: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask, "Client", Deserted)
+    monkeypatch.setattr("certus.evaluation.cluster._ALONE", 0.3)
+    monkeypatch.setattr("certus.evaluation.cluster._ASK", 0.1)
+    notes: list[str] = []
+    with (
+        Ledger(tmp_path / "a") as ledger,
+        pytest.raises(
+            CertusError, match=r"has no worker left; start some .dask worker tcp://host:1"
+        ),
+    ):
+        evaluate(job(), ledger, lambda *said: notes.append(said[2]), Cluster("tcp://host:1"))
+    assert "no worker is left, waiting for another" in notes
+
+
+class Unreadable:
+    """What a worker cannot make anew."""
+
+    def __reduce__(self) -> tuple:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise FileNotFoundError("weights.bin")
+
+
+def test_a_worker_that_cannot_read_the_work_says_so() -> None:
+    from certus.evaluation.cluster import _held, _packed
+
+    with pytest.raises(
+        ArgumentError, match=r"cannot read the work \(FileNotFoundError: weights.bin"
+    ):
+        _held(_packed(Unreadable()))  # type: ignore[arg-type]
 
 
 def test_what_is_waited_for_is_said(dask: ModuleType, tmp_path: Path) -> None:

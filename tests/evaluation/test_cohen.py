@@ -11,6 +11,7 @@ from tests.evaluation.test_transcript import RULES, claim
 from tests.evaluation.test_transcript import rows as drawn
 
 from certus.core import ArgumentError, FileError
+from certus.core.kinds import text
 from certus.evaluation import (
     LogSettings,
     at_alpha,
@@ -65,7 +66,7 @@ def test_a_log_becomes_rows(tmp_path: Path) -> None:
     assert all(list(r) == list(row(0)) for r in rows)
     record = evidence_of(rows[2])
     assert (record["noise"], record["alpha"], record["fits"]) == (
-        "Gaussian(sigma=0.25)",
+        {"kind": "Gaussian", "sigma": 0.25},
         0.001,
         [0.001],
     )
@@ -140,7 +141,7 @@ def test_other_files_are_no_logs(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FileError, match="not a readable log"):
         read(path)
-    with pytest.raises(FileError, match="no such file"):
+    with pytest.raises(FileError, match="No such file"):
         read(tmp_path / "none.tsv")
     path.write_text(HEAD)
     assert read(path) == []
@@ -166,8 +167,7 @@ def test_our_own_rows_come_back(tmp_path: Path) -> None:
         claim(3, radius=1.05),
         claim(4, probability=0.9, runner_up=0.1, radius=0.0)
         | {"label": 0, "reason": "wrong_class"},
-        row(5, prediction=-1, verdict="", reason="abstained", radius=0.0, confidence=0.999)
-        | {"method": "smoothing", "norm": "l2", "eps": None},
+        claim(5, prediction=-1, radius=0.0) | {"reason": "abstained", "evidence": ""},
     ]
     path = export(own, tmp_path / NAME.replace("0.25", "0.5"))
     lines = path.read_text().splitlines()
@@ -193,10 +193,10 @@ def test_a_log_of_ours_tells_its_rule(tmp_path: Path, rule: object) -> None:
     own = sampled(rule)
     path = export(own, tmp_path / "renamed.tsv")
     back = read(path)
-    assert {evidence_of(r)["rule"] for r in back} == {repr(rule)}
+    assert {text(evidence_of(r)["rule"]) for r in back} == {text(rule)}
     assert [audit(r) for r in back] == [audit(r) for r in own]
     assert any(r["radius"] > 0 for r in back)
-    assert export(back, tmp_path / "again.tsv").read_text().count(repr(rule)) == len(own)
+    assert export(back, tmp_path / "again.tsv").read_text().count(type(rule).__name__) == len(own)
     for settings in (LogSettings(alpha=0.01), LogSettings(sigma=0.25)):
         with pytest.raises(FileError, match=r"renamed\.tsv: .* stated is"):
             read(path, settings)

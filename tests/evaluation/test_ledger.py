@@ -1,8 +1,8 @@
 """The ledger: whole blocks or nothing, and one clear line for every damaged file."""
 
-import json
 import math
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -10,17 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.evaluation.fakes import row
+import torch
+from tests.evaluation.fakes import fallen, row, run
 
 from certus.core import ArgumentError, FileError
+from certus.core.kinds import text as settings_text
 from certus.evaluation import Ledger
-from certus.evaluation.ledger import COLUMNS, RUN_COLUMNS, SCHEMA
-
-
-def run(key: str = "r") -> dict:
-    """A run with every column."""
-    values = {str: "x", int: 1, float: 0.5}
-    return {n: values[k] for n, k in RUN_COLUMNS.items()} | {"run": key, "card": json.dumps({})}
+from certus.evaluation.columns import COLUMNS
+from certus.evaluation.ledger import SCHEMA
+from certus.evaluation.legacy import CLAIMED, OLD_RUN_COLUMNS
+from certus.evaluation.witness import WITNESS, packed, unpacked
 
 
 @pytest.fixture
@@ -32,22 +31,20 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_rows_come_back_as_they_were(ledger: Ledger) -> None:
-    rows = [
-        row(3),
-        row(1, eps=None, verdict="", margin=math.nan, radius=math.inf),
-        row(2, radius=0.1 + 0.2),
-    ]
-    ledger.append(rows)
-    found = ledger.rows("r")
+    radius = row(1, eps=None, verdict="", margin=math.nan, radius=math.inf, run="s")
+    rows = [row(3), row(2, radius=0.1 + 0.2)]
+    ledger.add_run(run(radius))
+    ledger.append([*rows, radius])
+    found = [*ledger.rows("s"), *ledger.rows("r")]
     assert [r["index"] for r in found] == [1, 2, 3]
     assert found[0]["eps"] is None and math.isnan(found[0]["margin"])
-    assert found[0]["radius"] == math.inf and found[1] == rows[2] and found[2] == rows[0]
-    assert list(found[0]) == list(rows[0]) and ledger.done("r") == {1, 2, 3}
+    assert found[0]["radius"] == math.inf and found[1] == rows[1] and found[2] == rows[0]
+    assert list(found[0]) == list(rows[0]) and ledger.done("r") == {2, 3}
     assert ledger.done("other") == set()
 
 
 def test_filters(ledger: Ledger) -> None:
-    ledger.add_run(run("s"))
+    ledger.add_run(run(run="s"))
     ledger.append([row(0), row(1)])
     ledger.append([row(0, run="s", method="ibp")])
     assert len(ledger.rows()) == 3 and len(ledger.rows(method="ibp")) == 1
@@ -65,6 +62,27 @@ def test_a_block_with_a_bad_row_is_not_written_at_all(ledger: Ledger, bad: dict)
     assert ledger.rows() == []
     ledger.append([row(0)])
     assert len(ledger.rows()) == 1
+
+
+def test_a_run_has_one_claim(ledger: Ledger) -> None:
+    for other in (row(1, eps=0.05), row(1, method="smoothing", confidence=0.9), fallen(1)):
+        with pytest.raises(FileError, match="claim something else"):
+            ledger.append([row(0), other])
+    assert ledger.rows() == []
+
+
+def test_witnesses_are_kept(ledger: Ledger) -> None:
+    points = [torch.rand(2, 3, dtype=dtype) for dtype in (torch.float32, torch.float64)]
+    ledger.append([row(i) | {WITNESS: packed(point)} for i, point in enumerate(points)])
+    ledger.append([row(5) | {WITNESS: None}, row(6)])
+    for i, point in enumerate(points):
+        kept = ledger.witness("r", i)
+        assert torch.equal(kept, point) and kept.dtype == point.dtype
+    assert ledger.witness("r", 5) is None and WITNESS not in ledger.rows()[0]
+    assert torch.equal(unpacked(packed(torch.ones(2, dtype=torch.bfloat16))), torch.ones(2))
+    for damaged in (b"", b"junk", packed(torch.ones(2))[:-3], pickle.dumps(torch.ones(2))):
+        with pytest.raises(FileError, match="damaged"):
+            unpacked(damaged)
 
 
 def test_wrong_columns_are_refused(ledger: Ledger) -> None:
@@ -139,7 +157,7 @@ def folder(path: Path) -> None:
         (newer, "schema 99"),
         (torn, "damaged"),
         (cut, "damaged"),
-        (folder, "cannot be used"),
+        (folder, "is a folder"),
     ],
 )
 def test_a_file_that_is_no_sound_ledger_is_one_line(
@@ -153,16 +171,16 @@ def test_a_file_that_is_no_sound_ledger_is_one_line(
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no such ledger"):
+    with pytest.raises(FileError, match="No such file"):
         Ledger(tmp_path / "none.sqlite", create=False)
-    with pytest.raises(FileError, match="folder does not exist"):
+    with pytest.raises(FileError, match=r"folder .* does not exist"):
         Ledger(tmp_path / "none" / "a.sqlite")
     assert not list(tmp_path.iterdir())
 
 
 def old(path: Path) -> None:
     """A ledger of schema 1, as it was written before rows had evidence."""
-    rows = {name: kind for name, kind in COLUMNS.items() if name != "evidence"}
+    rows = {name: kind for name, kind in COLUMNS.items() if name not in ("evidence", *CLAIMED)}
     sql = {str: "TEXT NOT NULL", int: "INTEGER NOT NULL", float: "REAL"}
 
     def columns(table: dict) -> str:
@@ -170,18 +188,26 @@ def old(path: Path) -> None:
 
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute(f"CREATE TABLE runs ({columns(RUN_COLUMNS)}, PRIMARY KEY (run))")
+    db.execute(f"CREATE TABLE runs ({columns(OLD_RUN_COLUMNS)}, PRIMARY KEY (run))")
     db.execute(
         f"CREATE TABLE rows ({columns(rows)}, PRIMARY KEY (run, idx), FOREIGN KEY (run) REFERENCES "
         "runs (run), CHECK (verdict IN ('verified', 'falsified', 'unknown')))"
     )
     db.execute("PRAGMA application_id = 1128616532")
     db.execute("PRAGMA user_version = 1")
-    db.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(RUN_COLUMNS))})", [*run().values()])
+    told = run() | {"config": "Crown()", "clip": "[0.0, 1.0]"}
+    values = [told[name] for name in OLD_RUN_COLUMNS]
+    db.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(values))})", values)
     for index in range(3):
-        values = [value for name, value in row(index).items() if name != "evidence"]
+        values = [row(index)[name] for name in rows]
         db.execute(f"INSERT INTO rows VALUES ({', '.join('?' * len(values))})", values)
     db.close()
+
+
+def clipped(index: int, **changes: object) -> dict:
+    """A row under the clip of the old ledger's run."""
+    told = {"kind": "linf", "eps": changes.get("eps", 0.1), "clip": [0.0, 1.0]}
+    return row(index, **changes) | {"threat": settings_text(told)}
 
 
 def version(path: Path) -> int:
@@ -196,16 +222,18 @@ def test_an_old_ledger_is_read_as_it_is_and_upgraded_by_writing(tmp_path: Path) 
     old(path)
     with Ledger(path, create=False) as ledger:
         before = ledger.rows()
-        assert before == [row(i) for i in range(3)] and len(ledger.runs()) == 1
+        assert before == [clipped(i) for i in range(3)] and len(ledger.runs()) == 1
         assert ledger.rows(method="crown") == before and version(path) == 1
         with pytest.raises(FileError):
-            ledger.append([row(3, evidence='{"n": 1}'), row(4, verdict="proven")])
+            ledger.append([clipped(3, evidence='{"n": 1}'), clipped(4, verdict="proven")])
         assert version(path) == 1 and ledger.rows() == before
-        ledger.append([row(3, evidence='{"n": 1}')])
+        ledger.append([clipped(3, evidence='{"n": 1}')])
         assert version(path) == SCHEMA
     with Ledger(path) as ledger:
-        assert ledger.rows() == [*before, row(3, evidence='{"n": 1}')]
-        ledger.append([row(0, evidence="{}")])
+        assert ledger.rows() == [*before, clipped(3, evidence='{"n": 1}')]
+        (told,) = ledger.runs()
+        assert "Crown()" in told["settings"] and told["kind"] == "certificate"
+        ledger.append([clipped(0, evidence="{}")])
         assert ledger.rows("r", index=0)[0]["evidence"] == "{}"
 
 
@@ -225,13 +253,13 @@ def test_verdicts_that_were_about_no_threat_are_left_out(tmp_path: Path) -> None
     path = tmp_path / "old.sqlite"
     before_radii_were_claims(path)
     radii = {"eps": None, "verdict": "", "method": "lipschitz"}
-    meant = [row(0, **radii), row(1, **radii | {"radius": 0.0})]
-    meant += [row(2, **radii | {"prediction": 0, "radius": 0.0})]
+    meant = [clipped(0, **radii), clipped(1, **radii | {"radius": 0.0})]
+    meant += [clipped(2, **radii | {"prediction": 0, "radius": 0.0})]
     with Ledger(path) as ledger:
         assert ledger.rows() == meant and version(path) == 2
         assert ledger.rows(verdict="verified") == [] and len(ledger.rows(verdict="")) == 3
-        ledger.append([row(3), row(4, **radii), row(5, **radii | {"verdict": "verified"})])
-        more = [row(3), row(4, **radii), row(5, **radii)]
+        more = [clipped(4, **radii), clipped(5, **radii)]
+        ledger.append(more)
         assert ledger.rows() == meant + more and version(path) == SCHEMA
     with sqlite3.connect(path) as db:  # whoever opens the file itself sees no verdict either
         stored = db.execute("SELECT DISTINCT verdict FROM rows WHERE eps IS NULL").fetchall()
@@ -254,22 +282,22 @@ def test_a_damaged_claim_is_one_line_that_names_file_and_input(ledger: Ledger) -
 def test_two_processes_may_have_an_old_ledger_open(tmp_path: Path) -> None:
     old(tmp_path / "old.sqlite")
     with Ledger(tmp_path / "old.sqlite") as one, Ledger(tmp_path / "old.sqlite") as other:
-        one.append([row(5, evidence="{}")])
+        one.append([clipped(5, evidence="{}")])
         assert [r["evidence"] for r in other.rows()] == ["", "", "", "{}"]
-        other.append([row(6, evidence="{}")])
+        other.append([clipped(6, evidence="{}")])
         assert len(one.rows()) == 5
 
 
 KILLED = """
 import os, signal, sys
 from certus.evaluation import Ledger
-from tests.evaluation.fakes import row
+from tests.evaluation.test_ledger import clipped
 upgrade = Ledger._upgrade
 def die(self):
     upgrade(self)
     os.kill(os.getpid(), signal.SIGKILL)
 Ledger._upgrade = die
-Ledger(sys.argv[1]).append([row(9)])
+Ledger(sys.argv[1]).append([clipped(9)])
 """
 
 
@@ -281,8 +309,8 @@ def test_an_upgrade_that_is_killed_leaves_the_old_ledger(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL and version(path) == 1
     with Ledger(path) as ledger:
-        assert ledger.rows() == [row(i) for i in range(3)]
-        ledger.append([row(9)])
+        assert ledger.rows() == [clipped(i) for i in range(3)]
+        ledger.append([clipped(9)])
         assert len(ledger.rows()) == 4 and version(path) == SCHEMA
 
 

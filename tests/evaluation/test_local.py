@@ -13,9 +13,9 @@ from tests.evaluation.fakes import data, job
 from tests.evaluation.fragile import Deadly, Odd, Refusing, Slow, as_bytes
 
 from certus.attacks import PGD
-from certus.certifiers import certifier
+from certus.certifiers import AttackCertifier, certifier
 from certus.core import ArgumentError, CertusError
-from certus.evaluation import AttackRunner, InProcess, Job, Ledger, Local, Pool, evaluate
+from certus.evaluation import InProcess, Job, Ledger, Local, Pool, evaluate
 from certus.evaluation.block import Blocks
 from certus.evaluation.local import TRIES, _Tasks
 from certus.graph import trace
@@ -32,7 +32,7 @@ METHODS: dict[str, tuple[str, Callable[[], Any], Any]] = {
     ),
     "crown": ("cnn-small", lambda: certifier("crown", block=8), Linf(0.02)),
     "computed weights": ("lipschitz-mlp", lambda: certifier("crown", block=8), L2(0.05)),
-    "pgd": ("mlp-small", lambda: AttackRunner(attack=PGD(steps=2), block=8), Linf(0.02)),
+    "pgd": ("mlp-small", lambda: AttackCertifier(attack=PGD(steps=2), block=8), Linf(0.02)),
 }
 
 

@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from tests.evaluation.fakes import fallen, row
+from tests.evaluation.fakes import fallen, retold, row
 
 from certus.core import ArgumentError
 from certus.evaluation import (
@@ -135,23 +135,18 @@ def test_a_statistical_method_is_one_run() -> None:
 
 
 def test_base_and_smoothed_attacks_do_not_mix() -> None:
-    with pytest.raises(ArgumentError, match="smoothed"):
+    with pytest.raises(ArgumentError, match="one subject"):
         attack_curve([fallen(0), fallen(1, method="smoothed-pgd")], [0.1])
 
 
 def test_summary_by_hand() -> None:
     attacks = [{**r, "run": "c"} for r in ATTACKED if r["eps"] == 0.1]
     attacks += [fallen(0, eps=0.1, run="d", method="smoothed-pgd")]
-    smooth = [radius(0, 0.15, run="e") | {"method": "smoothing", "confidence": 0.999}]
+    smooth = [retold(radius(0, 0.15, run="e") | {"method": "smoothing", "confidence": 0.999})]
     smooth += [{**smooth[0], **ABSTAINED, "index": 1, "seconds": 1.5}]
     cards = {"a": {"train_seconds": 12}}
     runs = [
-        {"run": key, "config": config, "card": json.dumps(cards.get(key, {}))}
-        for key, config in zip(
-            "abcde",
-            ["CROWN()", "CROWN()", "attack pgd()", "attack smoothed-pgd()", "S()"],
-            strict=True,
-        )
+        {"run": key, "settings": "{}", "card": json.dumps(cards.get(key, {}))} for key in "abcde"
     ]
     lines = summary(DECIDED + attacks + smooth, runs)
     table = {(line["method"], line["eps"]): line for line in lines}
@@ -173,7 +168,7 @@ def test_summary_by_hand() -> None:
 
 
 def test_summary_keeps_two_models_of_one_name_apart() -> None:
-    runs = [{"run": key, "config": "IBP()", "model_hash": key} for key in "ab"]
+    runs = [{"run": key, "settings": "{}", "model_hash": key} for key in "ab"]
     lines = summary([row(0, run="a"), row(0, run="b", **UNSURE)], runs)
     assert [line["certified"] for line in lines] == [1.0, 0.0]
 

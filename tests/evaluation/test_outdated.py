@@ -9,15 +9,14 @@ from certus.evaluation import Ledger, evaluate, outdated
 from certus.threats import Linf
 
 
-@pytest.mark.parametrize("what", ["source_hash", "version"])
 def test_rows_by_other_code_are_counted_until_they_are_computed_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Ledger(tmp_path / "a.sqlite") as ledger:
         assert outdated(job(), ledger) == 0
         evaluate(job(limit=12), ledger)
         assert outdated(job(), ledger) == 0
-        monkeypatch.setattr(f"certus.evaluation.job.{what}", lambda: "later")
+        monkeypatch.setattr("certus.evaluation.job.code_of", lambda *settings: "later")
         assert outdated(job(), ledger) == 12 and outdated(job(limit=5), ledger) == 5
         for other in (
             job(seed=1),

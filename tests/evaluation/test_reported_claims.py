@@ -3,10 +3,12 @@
 import pytest
 
 from certus.certifiers import certifier
+from certus.core.kinds import parsed, text
 from certus.evaluation import check, curve, summary
+from certus.evaluation.legacy import completed
 from certus.smoothing import Gaussian
 
-RUN = {"model": "net", "data": "digits", "norm": "l2", "clip": "[0.0, 1.0]", "card": "{}"}
+RUN = {"model": "net", "data": "digits", "norm": "l2", "card": "{}"}
 
 
 def row(index, **values):
@@ -27,7 +29,7 @@ def row(index, **values):
         "confidence": 1.0,
         "seconds": 0.01,
     }
-    return known | values
+    return completed([known | values])[0]
 
 
 def proof(index, **values):
@@ -44,11 +46,13 @@ def test_a_certified_accuracy_carries_what_it_depends_on():
     assert lines[0]["low"] < 0.5 and lines[1]["low"] > 0.75
     assert [line["n"] for line in lines] == [10, 400] and lines[0]["eps"] == 0.5
 
-    config = certifier("smoothing", noise=Gaussian(0.5), n=777, alpha=0.01, seed=3).describe()
+    settings = text(certifier("smoothing", noise=Gaussian(0.5), n=777, alpha=0.01, seed=3))
     claim = proof(0, method="smoothing", eps=None, confidence=0.99)
-    line = summary([claim], [RUN | {"run": "a", "config": config}], grid=[0.25])[0]
+    line = summary([claim], [RUN | {"run": "a", "settings": settings}], grid=[0.25])[0]
     assert line["confidence"] == 0.99
-    assert all(term in line["config"] for term in ("sigma=0.5", "n=777", "alpha=0.01", "seed=3"))
+    told = parsed(line["settings"])
+    assert told["noise"]["sigma"] == 0.5
+    assert (told["n"], told["alpha"], told["seed"]) == (777, 0.01, 3)
 
 
 def test_surviving_an_attack_certifies_nothing_and_smoothing_only_its_own_classifier():

@@ -5,14 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tests.evaluation.fakes import Exact, Shift, StopHereError, data, job
+from tests.evaluation.fakes import Exact, Shift, StopHereError, data, job, model
 
-from certus.core import ArgumentError
-from certus.evaluation import AttackRunner, Ledger, evaluate
+from certus.attacks import FGSM
+from certus.certifiers import AttackCertifier, certifier
+from certus.core import ArgumentError, Certificates
+from certus.core.kinds import parsed
+from certus.evaluation import Ledger, check, evaluate
+from certus.graph import Graph, trace
 from certus.threats import L2, Box, Linf
 
 
@@ -138,14 +144,68 @@ def test_progress_judges_radii_at_the_threat(tmp_path: Path, eps: float) -> None
 
 def test_attacks_are_evaluated_too(tmp_path: Path) -> None:
     with Ledger(tmp_path / "a.sqlite") as ledger:
-        rows = evaluate(job(certifier=AttackRunner(attack=Shift(), block=8)), ledger)
-        config = ledger.runs()[0]["config"]
+        rows = evaluate(job(certifier=AttackCertifier(attack=Shift(), block=8)), ledger)
+        (told,) = ledger.runs()
     exact = whole(tmp_path)
-    assert {r["method"] for r in rows} == {"shift"} and config.startswith("attack shift(block=8")
+    assert {r["method"] for r in rows} == {"shift"} and {r["kind"] for r in rows} == {"attack"}
+    assert parsed(told["settings"])["block"] == 8 and told["kind"] == "attack"
     for row, truth in zip(rows, exact, strict=True):
         reason = {"verified": "survived", "unknown": "attacked", "falsified": "misclassified"}
         assert row["reason"] == reason[truth["verdict"]]
         assert row["verdict"] == ("unknown" if row["reason"] == "survived" else "falsified")
+
+
+def test_a_radius_that_is_not_proven_is_no_claim(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Guess(Exact):
+        def __call__(self, *args: Any, **named: Any) -> Certificates:
+            found = super().__call__(*args, **named)
+            return replace(found, radius=torch.full_like(found.radius, 0.7))
+
+    with Ledger(tmp_path / "a.sqlite") as ledger:
+        rows = evaluate(job(certifier=Guess(gives_radius=True, name="lipschitz")), ledger)
+    assert {r["verdict"] for r in rows} == {""}
+    wrong = [r for r in rows if r["prediction"] != r["label"]]
+    assert wrong and {r["radius"] for r in wrong} == {0.0}
+
+
+def test_threats_without_a_single_size_are_evaluated_like_balls(tmp_path: Path) -> None:
+    x = data().x_test
+    low, high = x - 0.03, x + torch.linspace(0.01, 0.3, 20)[:, None]
+    threats = {
+        "box of each": Box(low, high),
+        "box of all": Box(torch.full((1, 4), -1.0), torch.full((1, 4), 2.0)),
+        "eps of each": Linf(torch.linspace(0.01, 0.3, 20), clip=None),
+    }
+    keys = set()
+    for threat in threats.values():
+        asked = job(certifier=certifier("ibp", block=6), model=traced(x), threat=threat)
+        attacked = job(certifier=AttackCertifier(attack=FGSM()), model=traced(x), threat=threat)
+        with Ledger(tmp_path / "a.sqlite") as ledger:
+            rows = evaluate(asked, ledger)
+            found = check(rows + evaluate(attacked, ledger), ledger.runs())
+            again = evaluate(asked, ledger)
+        assert repr(rows) == repr(again) and [layer.n for layer in found.layers] == [20]
+        assert {(r["eps"], r["norm"].partition(":")[0]) for r in rows} == {(1.0, threat.norm)}
+        keys |= {(r["run"], r["norm"]) for r in rows}
+        exact = traced(x)(x).argmax(1) == data().y_test
+        for row, right in zip(rows, exact.tolist(), strict=True):  # a linear model: ibp is exact
+            mean, label = float(x[row["index"]].mean()), row["label"]
+            part = threat.at([row["index"]]).region(x[row["index"]][None])
+            worst = float((part.upper if label == 0 else part.lower).mean())
+            stays = right and (worst > 0.5) == (mean > 0.5)
+            assert (row["verdict"] == "verified") == stays or abs(worst - 0.5) < 1e-5
+    assert len({key for key, _ in keys}) == len({norm for _, norm in keys}) == 3
+
+
+def traced(x: torch.Tensor) -> Graph:
+    """The model of the fakes as a graph."""
+
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return model(x)
+
+    return trace(Mean().eval(), x)
 
 
 class Nameless:
@@ -164,11 +224,11 @@ class Nameless:
         (lambda: job(indices=[20]).wanted(), "0..19"),
         (lambda: job(indices=[-1]).wanted(), "0..19"),
         (lambda: job(indices=[]).wanted(), "0..19"),
-        (lambda: job(threat=Linf(torch.tensor([0.1, 0.2]))), "one number as eps"),
-        (lambda: job(threat=Box(torch.zeros(1, 4), torch.ones(1, 4))), "takes a ball"),
+        (lambda: job(threat=Linf(torch.tensor([0.1, 0.2]))), "for 2 inputs, the data has 20"),
+        (lambda: job(threat=Box(torch.zeros(3, 4), torch.ones(3, 4))), "for 3 inputs"),
+        (lambda: job(threat=0.1), "such as certus.Linf"),
         (lambda: job(certifier=Exact(block=0)), "block"),
-        (lambda: AttackRunner(attack=Nameless()), "needs a repr"),
-        (lambda: AttackRunner(attack=Shift(), confidence=0.0), "confidence"),
+        (lambda: AttackCertifier(attack=Nameless()), "cannot be told as settings"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(make: object, message: str) -> None:
@@ -179,20 +239,18 @@ def test_bad_arguments_are_one_clear_line(make: object, message: str) -> None:
 
 CHILD = """
 import sys, time
-from dataclasses import dataclass
 sys.path.insert(0, sys.argv[1])
 from tests.evaluation import fakes
 from certus.evaluation import Ledger, evaluate
 
-class Slow(fakes.Exact):
-    def __call__(self, *args, **named):
-        time.sleep(0.05)
-        return super().__call__(*args, **named)
+answer = fakes.Exact.__call__
 
-    def describe(self):
-        return fakes.Exact().describe()
+def slow(self, *args, **named):
+    time.sleep(0.05)
+    return answer(self, *args, **named)
 
-evaluate(fakes.job(certifier=Slow(), data=fakes.data(2000)), Ledger(sys.argv[2]))
+fakes.Exact.__call__ = slow
+evaluate(fakes.job(data=fakes.data(2000)), Ledger(sys.argv[2]))
 """
 
 

@@ -1,15 +1,23 @@
 """Proofs below, counterexamples above: a crossing is named, chance is not mistaken for one."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
 from tests.evaluation.fakes import Exact, Shift, fallen, job, row
 
-from certus.core import ContradictionError
-from certus.evaluation import AttackRunner, Ledger, check, evaluate
+from certus.certifiers import AttackCertifier
+from certus.core import Answer, Certificates, ContradictionError, Reason, Verdict
+from certus.core.claim import ATTACK, Claim, smoothed_by
+from certus.core.kinds import text
+from certus.evaluation import Ledger, check, evaluate
 from certus.evaluation.sandwich import binomial_tail
+from certus.smoothing import AnisotropicGaussian, Gaussian
 from certus.threats import Linf
 
+ONES = torch.ones(4)
 WRONG = {"prediction": 0, "verdict": "falsified", "reason": "misclassified", "radius": 0.0}
 
 
@@ -31,9 +39,9 @@ def test_a_crossing_is_named(proof: dict, attack: dict) -> None:
     others = [row(i) for i in range(5)]
     with pytest.raises(ContradictionError) as caught:
         check([*others, attack, proof])
-    text = str(caught.value)
-    assert "model small, input 7 of tiny" in text and "\n" not in text
-    assert proof["method"] in text and attack["method"] in text
+    said = str(caught.value)
+    assert "model small, input 7 of tiny" in said and "\n" not in said
+    assert proof["method"] in said and attack["method"] in said
 
 
 def test_a_proof_for_the_wrong_class_is_a_contradiction() -> None:
@@ -59,31 +67,67 @@ def test_what_does_not_cross(proof: dict, attack: dict) -> None:
     check([proof, attack])
 
 
-def run(key: str, **changes: object) -> dict:
-    return {"run": key, "model_hash": "m", "data_hash": "d", "clip": "[0.0, 1.0]"} | changes
+def threat(*clip: object) -> str:
+    """The ball of the rows, cut to a clip."""
+    return text({"kind": "linf", "eps": 0.1, "clip": clip[0]})
+
+
+def narrow(sigma: float) -> str:
+    return smoothed_by(Gaussian(sigma))
 
 
 @pytest.mark.parametrize(
     ("changes", "crosses"),
     [
         ({}, True),
-        ({"clip": "[0.1, 0.9]"}, True),
-        ({"clip": "[-1.0, 1.0]"}, False),
-        ({"clip": "null"}, False),
-        ({"model_hash": "other"}, False),
-        ({"data_hash": "other"}, False),
-        ({"config": "attack pgd(noise=Gaussian(0.5))"}, False),
-        ({"config": "attack pgd(noise=Gaussian(0.25))"}, True),
+        ({"threat": threat([0.1, 0.9])}, True),
+        ({"threat": threat([-1.0, 1.0])}, False),
+        ({"threat": threat(None)}, False),
+        ({"subject": narrow(0.25)}, False),
+        ({"subject": text({"kind": "DoubleMasking"})}, False),
     ],
 )
-def test_runs_say_what_may_be_compared(changes: dict, crosses: bool) -> None:
-    rows = [row(1, run="a"), fallen(1, run="b")]
-    runs = [run("a", config="Smoothing(noise=Gaussian(0.25))"), run("b", **changes)]
+def test_rows_say_what_may_be_compared(changes: dict, crosses: bool) -> None:
+    rows = [row(1, threat=threat([0.0, 1.0])), fallen(1) | changes]
     if crosses:
         with pytest.raises(ContradictionError):
-            check(rows, runs)
+            check(rows)
     else:
-        check(rows, runs)
+        assert check(rows).compared == 0
+
+
+@pytest.mark.parametrize(
+    ("proof", "attack", "crosses"),
+    [
+        (narrow(0.25), narrow(0.25), True),
+        (narrow(0.25), narrow(0.5), False),
+        (narrow(0.25), smoothed_by(None), True),  # of an older table, which does not say the noise
+        (text({"kind": "DoubleMasking", "width": 2}), text({"kind": "DoubleMasking"}), False),
+        (smoothed_by(AnisotropicGaussian(ONES)), smoothed_by(AnisotropicGaussian(ONES)), True),
+        (smoothed_by(AnisotropicGaussian(ONES)), smoothed_by(AnisotropicGaussian(2 * ONES)), False),
+    ],
+)
+def test_functions_made_of_one_network_are_compared_where_they_are_one(
+    proof: str, attack: str, crosses: bool
+) -> None:
+    rows = [row(1) | {"subject": proof}, fallen(1) | {"subject": attack}]
+    if crosses:
+        with pytest.raises(ContradictionError):
+            check(rows)
+    else:
+        assert check(rows).compared == 0
+
+
+@pytest.mark.parametrize("changes", [{}, {"model_hash": "other"}, {"data_hash": "other"}])
+def test_runs_say_which_weights_and_data_rows_are_about(changes: dict) -> None:
+    rows = [row(1, run="a"), fallen(1, run="b")]
+    told = {"model_hash": "m", "data_hash": "d"}
+    runs = [{"run": "a"} | told, {"run": "b"} | told | changes]
+    if changes:
+        assert check(rows, runs).compared == 0
+    else:
+        with pytest.raises(ContradictionError):
+            check(rows, runs)
 
 
 def smooth(n: int, broken: int, confidence: float = 0.999) -> list:
@@ -155,13 +199,41 @@ def test_layers_of_methods_that_share_no_input_are_not_shown() -> None:
     assert [layer.n for layer in check([row(0), row(0, **survived)]).layers] == [1]
 
 
+def test_layers_are_about_the_network() -> None:
+    made = {"subject": text({"kind": "DoubleMasking"})}
+    survived = row(1, method="pgd", verdict="unknown", reason="survived", radius=0.0)
+    rows = [row(0), row(1, verdict="unknown", reason="loose", radius=0.0), row(1) | made]
+    (layer,) = check([*rows, survived, survived | {"index": 0}]).layers
+    assert (layer.certified, layer.n) == (1, 2)
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """Rows of an attack that is believed whatever it says."""
+
+    attack: Shift
+    name: ClassVar[str] = "shift"
+    gives_radius: ClassVar[bool] = False
+    block: ClassVar[int] = 8
+
+    def __call__(self, model, x, y, threat, ids=None, progress=None) -> Certificates:
+        fell = {"verdict": Verdict.FALSIFIED, "reason": Reason.ATTACKED, "radius": 0.0}
+        answers = [Answer(**fell, witness=p) for p in self.attack(model, x, y, threat).inputs]
+        said = {"method": self.name, "threat": threat.describe(), "seconds": 0.1}
+        return Certificates.of(answers, **said, prediction=model(x).argmax(1))
+
+    def claim(self, threat: str) -> Claim:
+        return Claim(kind=ATTACK, threat=threat, method=self.name, settings=text(self.attack))
+
+
 @pytest.mark.parametrize("lie", [False, True])
 def test_end_to_end(tmp_path: Path, lie: bool) -> None:
     with Ledger(tmp_path / "a.sqlite") as ledger:
         for eps in (0.05, 0.1, 0.2):
             threat = Linf(eps, clip=None)
             evaluate(job(threat=threat), ledger)
-            evaluate(job(threat=threat, certifier=AttackRunner(attack=Shift(lie=lie))), ledger)
+            attacks = (Unchecked if lie else AttackCertifier)(attack=Shift(lie=lie))
+            evaluate(job(threat=threat, certifier=attacks), ledger)
         evaluate(job(certifier=Exact(gives_radius=True, name="lipschitz")), ledger)
         rows, runs = ledger.rows(), ledger.runs()
     if lie:

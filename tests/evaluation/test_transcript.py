@@ -100,8 +100,8 @@ def test_proofs_from_all_copies_are_reproduced() -> None:
 def claim(index: int = 0, **changes: object) -> dict:
     """A row of 995 hits among 1,000 under Gaussian noise of 1/2 at alpha 1/1000."""
     record = {
-        "noise": "Gaussian(sigma=0.5)",
-        "rule": "Fixed(n0=100, n=1000)",
+        "noise": {"kind": "Gaussian", "sigma": 0.5},
+        "rule": {"kind": "Fixed", "n0": 100, "n": 1000},
         "n0": 100,
         "n": 1000,
         "alpha": 0.001,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from certus.evaluation.legacy import completed
 from certus.report import GalleryItem
 
 LEVELS = (0.05, 0.1, 0.15)
@@ -72,24 +73,26 @@ def ledger(names: tuple[str, ...] = ("standard", "ibp-trained"), n: int = 40) ->
         for i in range(n):
             row = _row(f"{model}-lipschitz", i, model=model, method="lipschitz", norm="l2")
             rows.append(row | {"verdict": "", "reason": "", "radius": float(exact[i]) * 3})
+    rows = completed(rows)
     runs = []
     for run in dict.fromkeys(row["run"] for row in rows):
         row = next(r for r in rows if r["run"] == run)
-        config = "attack PGD(steps=40, seed=7)" if row["method"] == "pgd" else f"{row['method']}()"
+        settings = {"kind": "PGD", "steps": 40, "seed": 7} if row["method"] == "pgd" else {}
         card = {
             "recipe": "crown-ibp",
             "train_seconds": 31.5,
             "parameters": 12874,
             "history": [1, 2],
         }
-        entry = {key: row[key] for key in ("run", "model", "data", "method", "norm", "eps")}
+        told = ("run", "model", "data", "method", "norm", "eps", "kind", "subject", "threat")
+        entry = {key: row[key] for key in told}
         entry |= {
-            "config": config,
+            "settings": json.dumps(settings),
             "seed": 7,
             "split_size": 360,
             "model_hash": f"hash{row['model']}",
         }
-        entry |= {"data_hash": "d1", "clip": "[0.0, 1.0]", "card": json.dumps(card)}
+        entry |= {"data_hash": "d1", "card": json.dumps(card)}
         entry |= {"versions": json.dumps({"certus": "0.1.0", "torch": "2.13"})}
         runs.append(entry | {"started": "2030-01-01T00:00:00Z"})
     return rows, runs

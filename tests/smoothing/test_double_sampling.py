@@ -8,6 +8,7 @@ from scipy.special import bdtrc
 from torch import Tensor
 
 from certus.core import ArgumentError, Reason, Verdict
+from certus.core.kinds import to_json
 from certus.smoothing import Gaussian, Smoothed, lower_bound
 from certus.smoothing.double_sampling import DoubleSampling
 from certus.smoothing.noise import GeneralGaussian, Truncated, fitted_cut
@@ -61,7 +62,7 @@ def test_certificates_and_their_evidence(kind):
         assert record["radius"] == float(found.radius[b]) >= record["first_radius"] > 0
         law = SECONDS[kind]
         law = law(record["probability"]) if callable(law) else law
-        assert record["second"] == repr(law)
+        assert record["second"] == to_json(law)
         told = record["probability"], record["second_probability"]
         assert record["radius"] == doubled_radius(FIRST, law, *told)
     assert found.evidence[2]["n2"] == 0, "nothing is sampled where no majority is proven"

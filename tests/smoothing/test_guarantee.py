@@ -159,7 +159,7 @@ def test_evidence_repeats_the_computation():
     smoothed = Smoothed(linear(torch.ones(1, dtype=torch.float64)), Gaussian(0.5), 2, seed=9)
     result = smoothed.certify(x, n0=50, n=300, alpha=0.01, ids=[4, 2, 8])
     for b, record in enumerate(result.evidence):
-        assert record["noise"] == "Gaussian(sigma=0.5)"
+        assert record["noise"] == {"kind": "Gaussian", "sigma": 0.5}
         assert [record[k] for k in ("n0", "n", "alpha", "seed", "id")] == [
             50,
             300,

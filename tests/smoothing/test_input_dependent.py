@@ -10,6 +10,7 @@ from scipy.special import bdtrc, ndtri
 from torch import Tensor
 
 from certus.core import ArgumentError, ModelError, Reason, Verdict
+from certus.core.kinds import to_json
 from certus.evaluation.transcript import PROVED, WRONG, audit
 from certus.smoothing import Gaussian, InputDependent, NearestPoints, SemiElastic, Smoothed
 from certus.smoothing.noise import ElasticGaussian
@@ -131,7 +132,7 @@ def test_certificates_and_their_evidence():
         alone = Smoothed(half_space, noise, 2, seed=3)
         again = alone.certify(x[b : b + 1], n0=50, n=2000, alpha=0.01, ids=[7 + b])
         assert again.evidence == [record]
-        assert record["noise"] == repr(noise)
+        assert record["noise"] == to_json(noise)
         assert again.radius[0] == found.radius[b]
         plain = noise.sigma * ndtri(max(0.5, record["probability"]))
         assert found.radius[b] < plain or b == 2
@@ -155,15 +156,15 @@ def test_draws_do_not_depend_on_the_order_of_inputs_and_rules_apply():
     both = own.certify(x, ids=[4, 5], rule=TwoSided(n0=20, n=300))
     swapped = own.certify(x.flip(0), ids=[5, 4], rule=TwoSided(n0=20, n=300))
     assert both.radius.tolist() == swapped.radius.tolist()[::-1]
-    assert both.evidence[0]["rule"] == repr(TwoSided(n0=20, n=300))
+    assert both.evidence[0]["rule"] == to_json(TwoSided(n0=20, n=300))
 
 
 def test_its_transcripts_are_checked():
     found = InputDependent(half_space, rule(), 2).certify(inputs(0.6), n0=20, n=300)
-    row = found.to_rows()[0] | {"index": 0, "norm": "l2", "size": None, "eps": None, "verdict": ""}
+    row = found.to_rows()[0] | {"index": 0, "norm": "l2", "eps": None, "verdict": ""}
     row["evidence"] = json.dumps(found.evidence[0])
     assert audit(row).state == PROVED
-    more = found.evidence[0]["noise"].replace("r=0.05", "r=0.06")
+    more = found.evidence[0]["noise"] | {"r": 0.06}
     assert audit(row | {"evidence": json.dumps(found.evidence[0] | {"noise": more})}).state == WRONG
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from certus.core.errors import ArgumentError, FileError
 from certus.zoo import SOURCES, Source, download_data
-from certus.zoo.download import replace_file
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
 CONTENT = {"a.gz": b"images" * 1000, "b.gz": b"labels"}
@@ -179,22 +178,6 @@ def test_folder_that_cannot_be_written(tiny: Server, tmp_path: Path) -> None:
     (tmp_path / "tiny").write_text("a file where the folder should be")
     with pytest.raises(FileError, match="cannot be written"):
         download_data("tiny", tmp_path)
-
-
-def test_replacing_a_file_leaves_no_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x"
-    replace_file(path, b"old")
-    replace_file(path, b"new")
-    assert path.read_bytes() == b"new"
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(FileError, match="disk full"):
-        replace_file(path, b"newer")
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_every_source_has_the_four_files() -> None:

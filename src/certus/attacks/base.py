@@ -8,14 +8,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from certus.core import ArgumentError, AttackResult
+from certus.core import ArgumentError, AttackResult, Model
 from certus.core.replay import margins, refuse_training, repeatable, same
 from certus.core.validate import inputs, labels, logits
-from certus.graph.graph import Graph
 from certus.threats import Box, Region, Threat
 from certus.threats.region import spread
 
-Model = Callable[[Tensor], Tensor]
+Classifier = Callable[[Tensor], Tensor]
 
 # How far a point that rounding left outside is pulled towards the clean input, one after the other.
 PULLS = tuple(2.0**-k for k in (20, 17, 14, 11, 8, 5, 3, 1))
@@ -33,7 +32,9 @@ class Attack(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def run(self, model: Model, x: Tensor, y: Tensor, region: Region, ids: Sequence[int]) -> Tensor:
+    def run(
+        self, model: Classifier, x: Tensor, y: Tensor, region: Region, ids: Sequence[int]
+    ) -> Tensor:
         """Candidates [B, *shape], one for each x, all of which are classified as y.
 
         `model` may be differentiated. ids are the keys of the randomness. Nothing is assumed of
@@ -43,7 +44,7 @@ class Attack(ABC):
     @final
     def __call__(
         self,
-        model: Model,
+        model: Classifier,
         x: Tensor,
         y: Tensor,
         threat: Threat | Region,
@@ -53,7 +54,7 @@ class Attack(ABC):
 
         The result holds, for each input, the point with the smallest margin that was found: the
         clean input where the model is wrong on it, or where nothing better was found. Dtype and
-        device are those of x. A Graph is replayed on its original. Raises ArgumentError for
+        device are those of x. A `Model` such as a Graph is replayed on its original. Raises ArgumentError for
         inputs, labels, ids or a region that do not fit, ModelError for a model in training mode,
         one whose logits are not [B, K] and finite on the clean inputs, and one that is seen to be random,
         to keep state or to mix the rows of a batch.
@@ -111,18 +112,18 @@ def _probe(region: Region, x: Tensor) -> Tensor:
     return torch.cat([x[:3], *ends])
 
 
-def _original(model: Model) -> Model:
+def _original(model: Classifier) -> Classifier:
     """What counterexamples are replayed on; refuses a model in training mode."""
-    original = model.original if isinstance(model, Graph) else model
+    original = model.original if isinstance(model, Model) else model
     refuse_training(original)
     return original
 
 
-def _shape(model: Model) -> tuple[int, ...] | None:
-    return model.input_shape if isinstance(model, Graph) else None
+def _shape(model: Classifier) -> tuple[int, ...] | None:
+    return model.input_shape if isinstance(model, Model) else None
 
 
-def _refuse_mismatch(original: Model, x: Tensor) -> None:
+def _refuse_mismatch(original: Classifier, x: Tensor) -> None:
     if not isinstance(original, nn.Module):
         return
     for p in original.parameters():

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from certus.attacks.base import Attack, Model, fit
+from certus.attacks.base import Attack, Classifier, fit
 from certus.attacks.objective import away, slope
 from certus.threats import Region
 
@@ -26,7 +26,9 @@ class FGSM(Attack):
 
     name: ClassVar[str] = "fgsm"
 
-    def run(self, model: Model, x: Tensor, y: Tensor, region: Region, ids: Sequence[int]) -> Tensor:
+    def run(
+        self, model: Classifier, x: Tensor, y: Tensor, region: Region, ids: Sequence[int]
+    ) -> Tensor:
         """The clean input moved by one displacement of full size."""
         _, gradient = slope(model, x, y, y, away)
         return fit(region, x, x + FULL * region.steepest(free(region, x, gradient)))

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from certus.attacks.base import Attack, Model, fit
+from certus.attacks.base import Attack, Classifier, fit
 from certus.attacks.fgsm import FULL, free
 from certus.attacks.objective import Objective, away, cross_entropy, slope, toward
 from certus.core import ArgumentError
@@ -51,7 +51,9 @@ class PGD(Attack):
         if not 0 <= self.momentum < 1:
             raise ArgumentError(f"momentum must lie in [0, 1), got {self.momentum!r}")
 
-    def run(self, model: Model, x: Tensor, y: Tensor, region: Region, ids: Sequence[int]) -> Tensor:
+    def run(
+        self, model: Classifier, x: Tensor, y: Tensor, region: Region, ids: Sequence[int]
+    ) -> Tensor:
         """For each input the point of smallest margin over all restarts."""
         logits = model(x)
         best = _Best(x, logits, y)
@@ -101,7 +103,7 @@ class PGD(Attack):
 class _Task:
     """What one restart works on; all tensors have one row for each input left."""
 
-    model: Model
+    model: Classifier
     x: Tensor
     y: Tensor
     target: Tensor

@@ -6,15 +6,14 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from certus.bounding.budget import free_memory
+from certus.bounding.budget import groups
 from certus.bounding.multipliers import Multipliers
 from certus.bounding.precision import refuse_autocast
 from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds
+from certus.core.validate import count
 from certus.graph import Graph
 from certus.threats import Region
-
-_TENSORS = 12  # of a node's size that a method keeps or needs for a moment, by measurement
 
 
 class BoundMethod(ABC):
@@ -47,6 +46,15 @@ class BoundMethod(ABC):
         """
         return self.lower(state, rows), Multipliers()
 
+    @property
+    def memory(self) -> int | None:
+        """Bytes that inputs bounded together may take, None for half of what is free."""
+        return None
+
+    def values(self, graph: Graph) -> int:
+        """Elements that one input takes in each of the tensors that are alive at the same time."""
+        return sum(node.numel for node in graph.nodes)
+
     def under(self, arithmetic: Any) -> "BoundMethod | None":
         """The same method in another `Arithmetic`; None where it has one alone."""
         return None
@@ -63,11 +71,10 @@ class BoundMethod(ABC):
             raise ArgumentError(
                 f"the region has shape {tuple(region.center.shape[1:])}, the model takes {graph.input_shape}"
             )
-        refuse_autocast(region.center.device)
-        batch, size = len(region), graph.nodes[graph.output].numel
+        like, size = region.center, graph.nodes[graph.output].numel
+        batch = len(like)
         if spec is None:
-            rows = torch.eye(size, dtype=region.center.dtype, device=region.center.device)
-            rows = rows.unsqueeze(1)
+            rows = torch.eye(size, dtype=like.dtype, device=like.device).unsqueeze(1)
         elif spec.ndim == 3 and spec.shape[0] in (1, batch) and spec.shape[2] == size:
             rows = spec.transpose(0, 1)
         else:
@@ -75,34 +82,34 @@ class BoundMethod(ABC):
         if not len(rows):
             raise ArgumentError("the specification has no rows")
         rows = rows.reshape(*rows.shape[:2], *graph.output_shape)
-        graph = graph.resolved()
-        pieces = [
-            self._at_once(
-                graph, region if len(piece) == batch else region.select(piece), piece, rows
-            )
-            for piece in _pieces(graph, region, getattr(self, "memory", None))
-        ]
-        lower, upper = (torch.cat(side) for side in zip(*pieces, strict=True))
+        graph, found = graph.resolved(), []
+        for index in self.groups(graph, like):
+            part = region if len(index) == batch else region.select(index)
+            own = rows if rows.shape[1] == 1 else rows[:, index]
+            found.append(self.at_once(graph, part, own)[1])
+        lower = torch.cat([bounds.lower.T for bounds in found])
+        upper = torch.cat([bounds.upper.T for bounds in found])
         if spec is None:
             lower, upper = (b.reshape(batch, *graph.output_shape) for b in (lower, upper))
         return Bounds(lower, upper)
 
-    def _at_once(
-        self, graph: Graph, region: Region, piece: Tensor, rows: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Bounds [B, R] of some of the inputs."""
+    @final
+    def groups(self, graph: Graph, like: Tensor) -> tuple[Tensor, ...]:
+        """Positions of inputs like [B, *shape] that are bounded together, group by group."""
+        return groups(graph, like, self.memory, self.values(graph))
+
+    @final
+    def at_once(self, graph: Graph, region: Region, rows: Tensor) -> tuple[State, Bounds]:
+        """The state of a group of inputs on a resolved graph, and the bounds [R, b] of its rows."""
+        refuse_autocast(region.center.device)
         state = self.prepare(graph, region)
-        found = self.bound(state, rows if rows.shape[1] == 1 else rows[:, piece])
-        return found.lower.T, found.upper.T
+        return state, self.bound(state, rows)
 
 
-def _pieces(graph: Graph, region: Region, memory: int | None) -> tuple[Tensor, ...]:
-    """Inputs in groups whose intervals and relaxations fit into memory together."""
-    like = region.center
-    values = sum(node.numel for node in graph.nodes)
-    budget = free_memory(like.device) // 2 if memory is None else memory
-    many = max(1, budget // (_TENSORS * values * like.dtype.itemsize))
-    return torch.arange(len(region), device=like.device).split(many)
+def check_memory(memory: int | None) -> None:
+    """Refuse what is no number of bytes: ArgumentError."""
+    if memory is not None:
+        count(memory, "memory")
 
 
 def margin_rows(labels: Tensor, classes: int, like: Tensor) -> Tensor:

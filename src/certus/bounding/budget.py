@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from certus.bounding import windows
 from certus.graph.affine import Conv
@@ -12,6 +13,10 @@ from certus.graph.graph import Graph, Node
 from certus.graph.op import Elementwise, Input
 
 _CACHED = 2**20  # elements of one tensor of rows: a handful of them stay in a CPU's caches
+_TENSORS = 12  # of a node's size that a method keeps or needs for a moment, by measurement
+_TOGETHER = (
+    2**22
+)  # values of all nodes for inputs that are bounded together: more is slower on a CPU
 _ENDING = 8  # times as many where most rows end on the way
 _COPIES = 8  # tensors of that size that are alive at the same time, by measurement
 _LARGE = 2**25 - 2**16  # bytes, the largest block for which glibc moves its threshold
@@ -39,6 +44,23 @@ def elements(
     # where gradients are recorded every piece would add to the gradients of all weights
     whole = device.type == "cuda" or torch.is_grad_enabled()
     return max(1, most if whole else min(most, _CACHED * (_ENDING if ending else 1)))
+
+
+def groups(
+    graph: Graph, like: Tensor, memory: int | None = None, values: int | None = None
+) -> tuple[Tensor, ...]:
+    """Positions of inputs like [B, *shape] in groups that fit into memory, in order.
+
+    memory is a budget in bytes, None half of what is free; values: elements of a tensor that one input takes,
+    by default one for each value of a node. On a CPU groups are no larger than pays: fresh memory costs
+    more than the arithmetic on it, but each group does the same to the weights, which so count as well.
+    """
+    values = values or sum(node.numel for node in graph.nodes)
+    budget = free_memory(like.device) // 2 if memory is None else memory
+    most = budget // (_TENSORS * like.dtype.itemsize)
+    if like.device.type == "cpu" and not torch.is_grad_enabled():
+        most = min(most, max(_TOGETHER, sum(weight.numel() for _, weight in graph.tensors())))
+    return torch.arange(len(like), device=like.device).split(max(1, most // values))
 
 
 def keep_freed_memory(device: torch.device) -> None:

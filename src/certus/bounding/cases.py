@@ -63,6 +63,11 @@ class Cases(BoundMethod):
         count(self.most, "most")
         count(self.batch, "batch")
 
+    @property
+    def memory(self) -> int | None:
+        """That of the method."""
+        return self.method.memory
+
     def prepare(self, graph: Graph, region: Region) -> State:
         """The method's own state; its intervals tell which values are possible."""
         own = self.method.prepare(graph, region)

@@ -58,6 +58,15 @@ class Tightest(BoundMethod):
         parts = [part for method in self.methods if (part := method.under(arithmetic)) is not None]
         return Tightest(*parts) if parts else None
 
+    @property
+    def memory(self) -> int | None:
+        """The least of the methods'."""
+        return min((m.memory for m in self.methods if m.memory is not None), default=None)
+
+    def values(self, graph: Graph) -> int:
+        """As many as the neediest of the methods."""
+        return max(method.values(graph) for method in self.methods)
+
     def prepare(self, graph: Graph, region: Region) -> State:
         """The states of all methods, and the intersection of their intervals."""
         parts = tuple(method.prepare(graph, region) for method in self.methods)
@@ -99,6 +108,11 @@ class Chunked(BoundMethod):
         """The method in pieces in another arithmetic."""
         own = self.method.under(arithmetic)
         return None if own is None else replace(self, method=own)
+
+    @property
+    def memory(self) -> int | None:
+        """That of the method."""
+        return self.method.memory
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """The states of the pieces, one after the other; intervals joined."""

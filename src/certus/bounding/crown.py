@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic, arithmetic
-from certus.bounding.base import BoundMethod
+from certus.bounding.base import BoundMethod, check_memory
 from certus.bounding.budget import elements, widest
 from certus.bounding.interval import IBP, affine_in_input
 from certus.bounding.maps import Maps
@@ -15,7 +15,6 @@ from certus.bounding.search import BoundsOf, tightened
 from certus.bounding.signs import stops
 from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds, Rules
-from certus.core.validate import count
 from certus.graph import Graph
 from certus.graph.activation import LeakyRelu, Relu
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift
@@ -51,8 +50,7 @@ class Crown(BoundMethod):
 
     def __post_init__(self) -> None:
         """Validate."""
-        if self.memory is not None:
-            count(self.memory, "memory")
+        check_memory(self.memory)
         inner = self.intermediate
         if inner is not None and not isinstance(inner, BoundMethod):
             raise ArgumentError(f"intermediate must be a BoundMethod or None, got {inner!r}")

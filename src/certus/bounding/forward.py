@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from certus.bounding.base import check_memory
 from certus.bounding.propagation import (
     Form,
     Known,
@@ -71,10 +72,16 @@ class Forward(Propagation):
     """Forward linear bounds, in one pass whatever the number of outputs.
 
     Elementwise operations use the lines of the table `slopes`; others (products, softmax, max pooling)
-    their interval as constants. Cheap for few inputs; memory grows with the number of inputs.
+    their interval as constants. Cheap for small inputs: memory grows with their size. memory: bytes that
+    inputs bounded together may take, None for half of what is free.
     """
 
     slopes: Rules = relaxations
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_memory(self.memory)
 
     def start(self, region: Region) -> Form:
         """x itself."""

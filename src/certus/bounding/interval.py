@@ -7,7 +7,7 @@ from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic, arithmetic
 from certus.bounding.backward import Query
-from certus.bounding.base import BoundMethod
+from certus.bounding.base import BoundMethod, check_memory
 from certus.bounding.budget import elements
 from certus.bounding.maps import Maps
 from certus.bounding.search import tightened
@@ -27,10 +27,16 @@ class IBP(BoundMethod):
     The specification is pulled back through the affine operations that follow the last non-linear
     one, and is bounded there on the interval, which is never looser than bounding the logits first.
     rigorous: bounds hold for the network in real arithmetic and for its float evaluation in the dtype
-    of the region in any order of summation; see `Crown`.
+    of the region in any order of summation; see `Crown`. memory: bytes that inputs bounded
+    together may take, None for half of what is free.
     """
 
     rigorous: bool | Arithmetic = False
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_memory(self.memory)
 
     def prepare(self, graph: Graph, region: Region) -> State:
         """Intervals of every node that matters; the first layer is exact for any region."""

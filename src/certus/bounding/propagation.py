@@ -58,8 +58,8 @@ class Propagation(BoundMethod):
     """A walk from the input to the output; leaves say how forms begin and pass operations.
 
     Inner intervals are those of the forms, met with interval arithmetic. Memory is that of the forms
-    that are still needed: the number of inputs times the node's size, times the batch; `Chunked`
-    limits the batch.
+    that are still needed: the number of inputs times the node's size, times the batch, which `memory`
+    limits.
     """
 
     @abstractmethod
@@ -102,6 +102,10 @@ class Propagation(BoundMethod):
                 if last[source] == position and source != graph.output:
                     forms.pop(source, None)
         return Propagated(graph, region, intervals, form=forms[graph.output])
+
+    def values(self, graph: Graph) -> int:
+        """A coefficient for every input and every value of the widest node."""
+        return graph.nodes[0].numel * max(node.numel for node in graph.nodes)
 
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Bounds of functionals of the output's form."""

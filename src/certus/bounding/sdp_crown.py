@@ -111,6 +111,11 @@ class SdpCrown(BoundMethod):
 
     crown: Crown = field(default_factory=Crown)
 
+    @property
+    def memory(self) -> int | None:
+        """That of CROWN."""
+        return self.crown.memory
+
     def prepare(self, graph: Graph, region: Region) -> State:
         """CROWN's state, and one with ball relaxations on tighter intervals."""
         plain = self.crown.prepare(graph, region)

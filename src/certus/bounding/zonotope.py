@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from certus.bounding.base import check_memory
 from certus.bounding.fixed_slopes import FAST_LIN
 from certus.bounding.propagation import (
     Form,
@@ -89,13 +90,16 @@ class DeepZ(Propagation):
     sigmoid and tanh, min(f'(l), f'(u))). Other operations (products, softmax, max pooling) fall back to
     their interval with fresh error terms. terms: how many error terms an input may have; beyond, the
     smallest blocks and errors are merged into one independent error for each neuron, which is sound
-    and loses only their correlation (which blocks are smallest is decided for a whole batch).
+    and loses only their correlation (which blocks are smallest is decided for a whole batch). memory:
+    bytes that inputs bounded together may take, None for half of what is free.
     """
 
     terms: int = 1024
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         """Validate."""
+        check_memory(self.memory)
         count(self.terms, "terms", least=0)
 
     def start(self, region: Region) -> Form:

@@ -7,14 +7,15 @@ from typing import ClassVar
 import torch
 
 from certus.attacks import PGD, Attack
-from certus.certifiers.base import Answer, Certifier, Query, misclassified
-from certus.certifiers.bounds import CrownCertifier, IntervalCertifier
+from certus.bounding import IBP, Crown
+from certus.certifiers.attack import AttackCertifier
+from certus.certifiers.base import Certifier, Query, misclassified
+from certus.certifiers.bounds import BoundCertifier
 from certus.certifiers.lipschitz import LipschitzCertifier
 from certus.certifiers.milp import MilpCertifier
-from certus.core import ModelError, Reason, UnsupportedError, Verdict
+from certus.core import Answer, Reason, UnsupportedError, Verdict
 from certus.core.validate import positive
 from certus.graph.op import Affine
-from certus.threats import Box
 
 _MILP_NEURONS = 1000  # beyond this HiGHS rarely finishes, so no time is spent on it
 
@@ -30,7 +31,6 @@ class AutoCertifier(Certifier):
 
     name: ClassVar[str] = "auto"
     gives_radius: ClassVar[bool] = False
-    needs: ClassVar[str] = "any graph"
     timeout: float = 60.0
     attack: Attack = field(default_factory=PGD)
 
@@ -44,13 +44,14 @@ class AutoCertifier(Certifier):
         unknown = Answer(verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0)
         answers = [known or unknown for known in misclassified(query)]
         stages: tuple[Certifier, ...] = (
-            IntervalCertifier(),
+            BoundCertifier(method=IBP()),
             LipschitzCertifier(),
-            CrownCertifier(),
+            BoundCertifier(method=Crown()),
+            AttackCertifier(attack=self.attack),
         )
         for stage in stages:
-            self._stage(stage, query, answers, end)
-        self._attack(query, answers, end)
+            if stage.accepts(query.model, query.threat) is None:
+                self._stage(stage, query, answers, end)
         self._exact(query, answers, end)
         return answers
 
@@ -61,28 +62,18 @@ class AutoCertifier(Certifier):
                 return
             try:
                 found = stage.run(query.select(part))
-            except (UnsupportedError, ModelError):
+            except UnsupportedError:  # it shows in the course of the work
                 return
             for b, answer in zip(part.tolist(), found, strict=True):
-                answers[b] = _own_radius(query, b, answer)
+                if answer.reason is not Reason.SURVIVED:  # which says less than what is known
+                    answers[b] = _own_radius(query, b, answer)
             query.progress(len(answers) - len(_open(answers)), len(answers), stage.name)
 
-    def _attack(self, query: Query, answers: list[Answer], end: float) -> None:
-        left = _open(answers)
-        if len(left) == 0 or _late(answers, left, end):
-            return
-        part = query.select(left)
-        with torch.enable_grad():
-            found = self.attack(part.graph, part.x, part.y, part.region, part.ids)
-        for b, success, point in zip(left.tolist(), found.success, found.inputs, strict=True):
-            if success:
-                answers[b] = Answer(
-                    verdict=Verdict.FALSIFIED, reason=Reason.ATTACKED, radius=0.0, witness=point
-                )
-
     def _exact(self, query: Query, answers: list[Answer], end: float) -> None:
+        """MILP on small networks, with a share of the time for each open input."""
         neurons = sum(n.numel for n in query.graph.nodes[1:] if not isinstance(n.op, Affine))
-        if neurons > _MILP_NEURONS or not isinstance(query.region, Box):
+        refused = MilpCertifier().accepts(query.model, query.threat)
+        if neurons > _MILP_NEURONS or refused is not None:
             return
         left = _open(answers).tolist()
         for done, b in enumerate(left):
@@ -90,14 +81,12 @@ class AutoCertifier(Certifier):
             if share <= 0:
                 _late(answers, torch.tensor(left[done:]), end)
                 return
-            self._stage_one(MilpCertifier(timeout=share), query, answers, b)
-
-    def _stage_one(self, stage: Certifier, query: Query, answers: list[Answer], b: int) -> None:
-        try:
-            answers[b] = stage.run(query.select(torch.tensor([b])))[0]
-        except UnsupportedError:
-            return
-        query.progress(len(answers) - len(_open(answers)), len(answers), stage.name)
+            try:
+                stage = MilpCertifier(timeout=share)
+                answers[b] = stage.run(query.select(torch.tensor([b])))[0]
+            except UnsupportedError:
+                return
+            query.progress(len(answers) - len(_open(answers)), len(answers), stage.name)
 
 
 def _open(answers: list[Answer]) -> torch.Tensor:

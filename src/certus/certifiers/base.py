@@ -2,25 +2,34 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from certus.bounding.budget import groups
 from certus.core import (
+    Answer,
     ArgumentError,
     Certificates,
     ContradictionError,
+    Function,
+    Model,
     ModelError,
     Progress,
     Reason,
+    UnsupportedError,
     Verdict,
+    as_model,
 )
+from certus.core.claim import CERTIFICATE, NETWORK, Claim
+from certus.core.kinds import text
 from certus.core.numerics import guard, sound
 from certus.core.progress import silent
 from certus.core.replay import margins, refuse_training
+from certus.core.results import statistical
 from certus.core.validate import inputs as check_inputs
 from certus.core.validate import labels as check_labels
 from certus.core.validate import logits as check_logits
@@ -34,18 +43,25 @@ from certus.threats import Region, Threat
 class Query:
     """What a certifier is asked, after validation, about B inputs.
 
-    radius [B] is the threat's size in its own norm (NaN where it has no single one).
+    radius [B] is the threat's size in its own norm (NaN where it has no single one); the threat is that of
+    all inputs, the region that of these.
     """
 
-    graph: Graph
+    model: Model
     x: Tensor
     y: Tensor
     logits: Tensor
     region: Region
     radius: Tensor
-    norm: str
+    threat: Threat
     ids: Sequence[int]
     progress: Progress
+
+    @property
+    def graph(self) -> Graph:
+        """The model, for those that accept nothing else."""
+        assert isinstance(self.model, Graph)
+        return self.model
 
     @property
     def prediction(self) -> Tensor:
@@ -67,53 +83,72 @@ class Query:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a family concludes about one input before the sealed call has re-checked it."""
-
-    verdict: Verdict
-    reason: Reason | None
-    radius: float
-    margin: float = float("nan")
-    witness: Tensor | None = None
-    prediction: int | None = None  # only where the certified classifier is not the network itself
-    evidence: dict[str, Any] | None = None  # what a statistical claim rests on
-
-
-@dataclass(frozen=True, kw_only=True)
 class Certifier(ABC):
-    """Decides whether the label of each input is the prediction and stays it under a threat.
+    """Answers for each input whether its label is the prediction and stays it under a threat.
+
+    Proofs, attacks and statistics are of this one kind: a model, inputs and a threat in, answers out.
 
     block is how many inputs are handled together; evaluation aligns its blocks to it, so that a
     resumed run repeats the same arithmetic.
     """
 
-    name: ClassVar[str]
+    kind: ClassVar[str] = CERTIFICATE
     gives_radius: ClassVar[bool]
-    needs: ClassVar[str]
     block: int = 64
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short name of the method, such as `crown`: a class's own, or a field."""
 
     @abstractmethod
     def run(self, query: Query) -> list[Answer]:
         """One answer for each input; called under torch.no_grad."""
 
+    def accepts(self, model: Model, threat: Threat) -> str | None:
+        """Why it cannot be asked about a model under a threat, in one line; None where it can.
+
+        By default a graph is wanted. What shows only in the course of the work may still be refused then.
+        """
+        if isinstance(model, Graph):
+            return None
+        return f"{self.name} looks into the model: give a certus.Graph, or a module that trace captures"
+
+    @property
+    def chance(self) -> float:
+        """The chance that a single answer is wrong: 0 for proofs, alpha for statistical claims."""
+        return 0.0
+
     @property
     def confidence(self) -> float:
         """1 for a proof, 1 - alpha for a statistical claim."""
-        return 1.0
+        return statistical(self.chance) if self.chance else 1.0
 
     @property
     def norm(self) -> str | None:
         """The norm in which it finds radii; None where it decides one threat at a time."""
         return None
 
-    def describe(self) -> str:
-        """The whole configuration as text."""
-        return repr(self)
+    @property
+    def subject(self) -> str:
+        """The function that it speaks of, as in `certus.core.claim`."""
+        return NETWORK
+
+    def claim(self, threat: str) -> Claim:
+        """What its answers about a threat (JSON text) claim; ArgumentError where it cannot be told."""
+        return Claim(
+            kind=self.kind,
+            subject=self.subject,
+            threat=threat,
+            alpha=self.chance,
+            method=self.name,
+            settings=text(self),
+        )
 
     @final
     def __call__(
         self,
-        graph: Graph,
+        model: Model | Callable[[Tensor], Tensor],
         x: Tensor,
         y: Tensor,
         threat: Threat,
@@ -122,86 +157,96 @@ class Certifier(ABC):
     ) -> Certificates:
         """Validate, run, re-check every witness on the original model, and time it.
 
-        x [B, *shape] in the model's dtype; y [B] integer labels; ids name the inputs for the random
-        draws (default 0..B-1). seconds is the wall time shared evenly by the inputs of the call.
-        Raises ArgumentError or ModelError before any work for input that cannot be used.
+        model: a `Model`, or a callable, which is a `Function` then. x [B, *shape] in the model's dtype; y [B]
+        integer labels; ids name the inputs for the random draws (default 0..B-1). seconds is the wall
+        time shared evenly by the inputs of the call.
+        Raises ArgumentError, ModelError or UnsupportedError before any work for what cannot be used.
         """
-        query = self._query(graph, x, y, threat, ids, progress)
+        query = self._query(model, x, y, threat, ids, progress)
         start = time.perf_counter()
         with torch.no_grad():
             answers = rechecked(query, self.run(query))
-        seconds = (time.perf_counter() - start) / len(x)
-        classes = [
-            int(p) if a.prediction is None else a.prediction
-            for p, a in zip(query.prediction, answers, strict=True)
-        ]
-        return Certificates(
-            prediction=torch.tensor(classes),
-            verdict=[a.verdict for a in answers],
-            reason=[a.reason for a in answers],
-            radius=torch.tensor([a.radius for a in answers], dtype=torch.float64),
-            margin=torch.tensor([a.margin for a in answers], dtype=torch.float64),
+        return Certificates.of(
+            answers,
             method=self.name,
             threat=threat.describe(),
+            seconds=time.perf_counter() - start,
             confidence=self.confidence,
-            seconds=torch.full((len(x),), seconds, dtype=torch.float64),
-            witness=[a.witness for a in answers],
-            evidence=[a.evidence or {} for a in answers],
+            subject=self.subject,
+            prediction=query.prediction,
         )
 
     def _query(
         self,
-        graph: Graph,
+        model: Model | Callable[[Tensor], Tensor],
         x: Tensor,
         y: Tensor,
         threat: Threat,
         ids: Sequence[int] | None,
         progress: Progress,
     ) -> Query:
-        check_inputs(x, graph.input_shape)
-        if x.dtype != graph.dtype:
-            raise ArgumentError(f"inputs are {x.dtype}, the model computes in {graph.dtype}")
-        for name, tensor in graph.tensors():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise ArgumentError(f"the model's tensor {name} contains NaN or infinite values")
+        check_inputs(x)
+        asked = as_model(model, x)
+        check_inputs(x, asked.input_shape)
+        if x.dtype != asked.dtype:
+            raise ArgumentError(f"inputs are {x.dtype}, the model computes in {asked.dtype}")
+        if isinstance(asked, Graph):
+            _refuse_infinite(asked)
         ids = list(range(len(x))) if ids is None else list(ids)
         if len(ids) != len(x):
             raise ArgumentError(f"ids must name each of the {len(x)} inputs, got {len(ids)}")
         region = threat.region(x)  # refuses inputs that do not fit the threat before any work
-        logits = _same_model(graph, x, region)
+        reason = self.accepts(asked, threat)
+        if reason is not None:
+            raise UnsupportedError(reason)
+        logits = _logits(asked, x, region)
         y = check_labels(y, len(x), logits.shape[1]).to(x.device)
         return Query(
-            graph=graph,
+            model=asked,
             x=x,
             y=y,
             logits=logits,
             region=region,
             radius=threat.radius(x),
-            norm=threat.norm,
+            threat=threat,
             ids=ids,
             progress=progress,
         )
 
 
-def _same_model(graph: Graph, x: Tensor, region: Region) -> Tensor:
-    """Logits of the original model, which must be in evaluation mode and still be what was traced."""
-    original = graph.original
+def _refuse_infinite(graph: Graph) -> None:
+    for name, tensor in graph.tensors():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ArgumentError(f"the model's tensor {name} contains NaN or infinite values")
+
+
+@torch.no_grad()
+def _logits(model: Model, x: Tensor, region: Region) -> Tensor:
+    """Logits of the original, which must be in evaluation mode and still be what the model was made from."""
+    original = model.original
     refuse_training(original)
-    graph.refuse_changed()
-    with torch.no_grad():
+    if not isinstance(model, Graph):
         logits = check_logits(original(x.clone()), len(x))
-        _refuse_difference(graph, x, logits)
-        first = region.select(torch.tensor([0], device=x.device))
-        ends = torch.cat([first.project(first.lower), first.project(first.upper)])
-        _refuse_difference(graph, ends, original(ends.clone()))
-    return logits
+        if not isinstance(model, Function):  # which calls nothing else
+            _refuse_difference(model, x, logits)
+        return logits
+    model.refuse_changed()
+    found = []
+    for index in groups(model, x):
+        part = x[index]
+        found.append(check_logits(original(part.clone()), len(part)))
+        _refuse_difference(model, part, found[-1])
+    first = region.select(torch.tensor([0], device=x.device))
+    ends = torch.cat([first.project(first.lower), first.project(first.upper)])
+    _refuse_difference(model, ends, original(ends.clone()))
+    return torch.cat(found)
 
 
-def _refuse_difference(graph: Graph, x: Tensor, expected: Tensor) -> None:
+def _refuse_difference(model: Model, x: Tensor, expected: Tensor) -> None:
     """ModelError where outputs that are numbers differ by more than rounding."""
-    found = graph(x)
+    found = model(x)
     limit = 1e-4 if found.dtype == torch.float32 else 2e-2 if found.dtype.itemsize < 4 else 1e-8
-    of_file = isinstance(graph.original, OnnxModel)  # it cannot change, and another engine runs it
+    of_file = isinstance(model.original, OnnxModel)  # it cannot change, and another engine runs it
     limit = max(limit, 1e-3) if of_file else limit
     if expected.shape == found.shape:
         known = torch.isfinite(expected)  # elsewhere the model is not defined
@@ -209,14 +254,16 @@ def _refuse_difference(graph: Graph, x: Tensor, expected: Tensor) -> None:
             known &= ~found.isnan()
         gap, size = (expected - found).abs()[known], expected[known].abs()
         room = limit * size.max().clamp(min=1.0) if len(size) else limit
-        if bool((gap <= room).all()) or _explained(graph, x, expected):
+        if bool((gap <= room).all()) or _explained(model, x, expected):
             return
     raise ModelError("the model has changed since it was traced; call certus.trace again")
 
 
-def _explained(graph: Graph, x: Tensor, expected: Tensor) -> bool:
+def _explained(model: Model, x: Tensor, expected: Tensor) -> bool:
     """Whether a file, which cannot change, differs from its graph by no more than rounding may do."""
-    return isinstance(graph.original, OnnxModel) and difference(graph, x, expected, len(x)) == 0
+    if not (isinstance(model, Graph) and isinstance(model.original, OnnxModel)):
+        return False
+    return difference(model, x, expected, len(x)) == 0
 
 
 def decide(query: Query, lower: Tensor, upper: Tensor, slack: Tensor) -> list[Answer]:
@@ -268,8 +315,9 @@ def misclassified(query: Query) -> list[Answer | None]:
 def rechecked(query: Query, answers: list[Answer]) -> list[Answer]:
     """Answers whose witnesses lie in the region and are wrong on the original model; others are UNKNOWN.
 
-    Witnesses are replayed together and one by one (`margins`). Raises ContradictionError where an input
-    is said to be verified that the model misclassifies.
+    Witnesses are replayed together and one by one (`margins`); those against another classifier, whose
+    answers bring its prediction, were judged by it and must lie in the region alone. Raises
+    ContradictionError where an input is said to be verified that the model misclassifies.
     """
     claimed = [a.verdict is Verdict.VERIFIED and a.prediction is None for a in answers]
     wrong = query.prediction != query.y
@@ -281,11 +329,15 @@ def rechecked(query: Query, answers: list[Answer]) -> list[Answer]:
     points = torch.stack([w for a in answers if (w := a.witness) is not None])
     rows = torch.tensor(held, device=points.device)
     inside = query.region.select(rows).contains(points)
-    kept = rows[inside]
-    broken = (
-        margins(query.graph.original, points[inside], query.y[kept]) <= 0 if len(kept) else inside
-    )
-    true = set(kept[broken].tolist()) if len(kept) else set()
+    kept, points = rows[inside], points[inside]
+    other = torch.tensor(
+        [answers[b].prediction is not None for b in kept], device=kept.device
+    ).bool()
+    true = set(kept[other].tolist())
+    kept = kept[~other]
+    if len(kept):
+        broken = margins(query.model.original, points[~other], query.y[kept]) <= 0
+        true |= set(kept[broken].tolist())
     return [
         replace(a, verdict=Verdict.UNKNOWN, reason=Reason.LOOSE, radius=0.0, witness=None)
         if a.witness is not None and b not in true

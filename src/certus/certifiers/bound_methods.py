@@ -1,5 +1,6 @@
 """The bound methods by name: the one table behind `certus.bounds(..., method="...")`."""
 
+import re
 from typing import Any
 
 from certus.bounding import (
@@ -7,6 +8,7 @@ from certus.bounding import (
     FAST_LIN,
     IBP,
     AlphaCrown,
+    BoundMethod,
     Crown,
     DeepZ,
     Forward,
@@ -30,7 +32,7 @@ def deeppoly(memory: int | None = None) -> Crown:
 
 def tightest(memory: int | None = None) -> Tightest:
     """The better of interval arithmetic and CROWN, bound by bound."""
-    return Tightest(IBP(), Crown(memory=memory))
+    return Tightest(IBP(memory=memory), Crown(memory=memory))
 
 
 # name -> a BoundMethod class, or a function that makes one
@@ -48,3 +50,10 @@ BOUNDS: dict[str, Any] = {
     "lp": LP,
     "tightest": tightest,
 }
+
+
+def name_of(method: BoundMethod) -> str:
+    """The table's name of a method or of its class; of another class its own, as in `my-method`."""
+    known = (name for name, make in BOUNDS.items() if make is type(method) or make() == method)
+    own = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(method).__name__).lower()
+    return next(known, own)

@@ -1,17 +1,18 @@
-"""Certification by bounds of the margins, one certifier for each bound method."""
+"""Certification by bounds of the margins, with any bound method."""
 
-from dataclasses import dataclass, field, make_dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from certus.bounding import BoundMethod, Crown, margin_rows, rounding_guard
+from certus.bounding.combine import check_methods
 from certus.bounding.engine import engine_of
 from certus.bounding.guarded import Guarded, doubled
-from certus.certifiers.base import Answer, Certifier, Query, decide
-from certus.certifiers.bound_methods import BOUNDS
-from certus.core import Reason, UnsupportedError, Verdict
+from certus.certifiers.base import Certifier, Query, decide
+from certus.certifiers.bound_methods import name_of
+from certus.core import Answer, Reason, UnsupportedError, Verdict
 from certus.core.numerics import guard, sound
 from certus.graph import Graph
 
@@ -22,19 +23,29 @@ class BoundCertifier(Certifier):
 
     A bound counts where it exceeds all that rounding may take away. The cheap estimate of that
     (`rounding_guard`) says far too much in deep networks, so inputs whose bounds are positive but not
-    above it are bounded once more, around every evaluation that the model's engine may make.
+    above it are bounded once more, around every evaluation that the model's engine may make. name is by
+    default that of the method in the table of bound methods, or its class's.
     """
 
     gives_radius: ClassVar[bool] = False
-    needs: ClassVar[str] = "any graph"
     method: BoundMethod
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        """Validate, and take the method's name where none is given."""
+        check_methods(self.method)
+        object.__setattr__(self, "name", self.name or name_of(self.method))
 
     def run(self, query: Query) -> list[Answer]:
-        """One batched bound of all margins, and a second one of those that are close."""
+        """Batched bounds of all margins, and second ones of those that are close; group by group."""
         graph = query.graph.resolved()
+        groups = self.method.groups(graph, query.x)
+        return [a for index in groups for a in self._at_once(graph, query.select(index))]
+
+    def _at_once(self, graph: Graph, query: Query) -> list[Answer]:
+        """Answers for a group of inputs."""
         spec = margin_rows(query.y, query.logits.shape[1], query.x)
-        state = self.method.prepare(graph, query.region)
-        found = self.method.bound(state, spec.transpose(0, 1))
+        state, found = self.method.at_once(graph, query.region, spec.transpose(0, 1))
         error = rounding_guard(graph, state.intervals, query.x.dtype)
         slack = torch.einsum("brk,bk->br", spec.abs(), error)
         answers = decide(query, found.lower.T, found.upper.T, slack)
@@ -68,32 +79,3 @@ def guarded(method: BoundMethod, graph: Graph, query: Query) -> Tensor:
         return torch.zeros(len(query.x), dtype=torch.bool)
     usable = sound(found.lower, found.upper) & (found.lower > guard(found.upper.abs()))
     return usable.all(1)
-
-
-def bound_certifier(name: str, about: str) -> Any:
-    """The certifier of one bound method of the table; its default configuration is the table's."""
-    return make_dataclass(
-        "".join(part.title() for part in name.split("-")) + "Certifier",
-        [("method", BoundMethod, field(default_factory=BOUNDS[name]))],
-        bases=(BoundCertifier,),
-        namespace={"name": name, "__doc__": about, "__module__": __name__},
-        frozen=True,
-        kw_only=True,
-    )
-
-
-IntervalCertifier = bound_certifier(
-    "ibp", "Interval bound propagation: the cheapest proof, made for networks trained with it."
-)
-CrownIbpCertifier = bound_certifier("crown-ibp", "One backward pass over interval bounds.")
-CrownCertifier = bound_certifier("crown", "Backward bounds for every neuron and for the margins.")
-AlphaCrownCertifier = bound_certifier(
-    "alpha-crown", "CROWN with slopes improved for every bound: tighter, and dearer."
-)
-ZonotopeCertifier = bound_certifier("zonotope", "Zonotopes, pushed forward layer by layer (DeepZ).")
-ForwardCertifier = bound_certifier("forward", "Linear bounds in the input, pushed forward.")
-FastLinCertifier = bound_certifier("fast-lin", "CROWN with parallel lines.")
-WongKolterCertifier = bound_certifier("wong-kolter", "The dual of Wong and Kolter (2018).")
-DeeppolyCertifier = bound_certifier("deeppoly", "CROWN with the slopes of DeepPoly.")
-SdpCrownCertifier = bound_certifier("sdp-crown", "CROWN that sees an L2 ball as a whole.")
-LpCertifier = bound_certifier("lp", "The triangle relaxation, solved as a linear program.")

@@ -6,9 +6,12 @@ from typing import ClassVar
 import torch
 
 from certus.bounding import rounding_guard
-from certus.certifiers.base import Answer, Certifier, Query, misclassified
+from certus.certifiers.base import Certifier, Query, misclassified
 from certus.certifiers.reach import within
-from certus.lipschitz import prepare
+from certus.core import Answer, Model, ModelError, UnsupportedError
+from certus.graph import Graph
+from certus.lipschitz import prepare, refusal
+from certus.threats import Threat
 from certus.threats.region import spread
 
 
@@ -22,7 +25,6 @@ class LipschitzCertifier(Certifier):
 
     name: ClassVar[str] = "lipschitz"
     gives_radius: ClassVar[bool] = True
-    needs: ClassVar[str] = "layers with a known Lipschitz bound; made for lipschitz nets"
     block: int = 256
 
     @property
@@ -30,9 +32,16 @@ class LipschitzCertifier(Certifier):
         """L2, that of the constants."""
         return "l2"
 
+    def accepts(self, model: Model, threat: Threat) -> str | None:
+        """A graph of layers with a known bound."""
+        return refusal(model) if isinstance(model, Graph) else super().accepts(model, threat)
+
     def run(self, query: Query) -> list[Answer]:
         """Radii of the whole batch at once."""
-        found = prepare(query.graph)
+        try:
+            found = prepare(query.graph)
+        except ModelError as why:  # constants that overflow say nothing against the model
+            raise UnsupportedError(str(why)) from why
         radius, margin = found.radius(query.x, query.y)
         # a constant network has no limit: then what the threat reaches is enough
         extent = query.region.l2_extent(query.x).double()

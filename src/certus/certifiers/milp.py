@@ -9,13 +9,18 @@ import torch
 from certus.bounding import margin_rows
 from certus.bounding.engine import engine_of
 from certus.bounding.precision import refuse_autocast
-from certus.certifiers.base import Answer, Certifier, Query, misclassified
-from certus.core import Reason, UnsupportedError, Verdict
+from certus.certifiers.base import Certifier, Query, misclassified
+from certus.core import Answer, Model, Reason, UnsupportedError, Verdict
+from certus.core.claim import EXACT
 from certus.core.numerics import guard
 from certus.core.replay import margins
 from certus.core.validate import positive
-from certus.threats import Box
+from certus.graph import Graph
+from certus.threats import Box, Threat
 from certus.verifiers import Milp
+from certus.verifiers.encoding import encodings
+
+_BOX = "milp needs an L-inf or box threat"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +32,8 @@ class MilpCertifier(Certifier):
     """
 
     name: ClassVar[str] = "milp"
+    kind: ClassVar[str] = EXACT
     gives_radius: ClassVar[bool] = False
-    needs: ClassVar[str] = "small ReLU graph, linf or box"
     block: int = 1
     timeout: float = 60.0
 
@@ -36,10 +41,18 @@ class MilpCertifier(Certifier):
         """Validate."""
         positive(self.timeout, "timeout")
 
+    def accepts(self, model: Model, threat: Threat) -> str | None:
+        """A graph of piecewise linear operations, under a box."""
+        if threat.norm not in ("linf", "box"):
+            return _BOX
+        if not isinstance(model, Graph):
+            return super().accepts(model, threat)
+        return encodings.missing(type(node.op) for node in model.nodes)
+
     def run(self, query: Query) -> list[Answer]:
         """One input after the other."""
         if not isinstance(query.region, Box):
-            raise UnsupportedError("milp needs an L-inf or box threat")
+            raise UnsupportedError(_BOX)
         refuse_autocast(query.x.device)
         wrong, answers = misclassified(query), []
         for b in range(len(query.y)):

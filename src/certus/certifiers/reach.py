@@ -5,11 +5,21 @@ import math
 import torch
 from torch import Tensor
 
-from certus.certifiers.base import Answer, Query
-from certus.core import Reason, UnsupportedError, Verdict
+from certus.certifiers.base import Query
+from certus.core import Answer, Reason, UnsupportedError, Verdict
 from certus.smoothing.noise.conversion import converted, convertible
 
 _WHOLE = ("l0", "l0-pixels", "patch")  # norms that count: a radius of 3 includes three changes
+
+
+def out_of_reach(norm: str, asked: str) -> str | None:
+    """Why radii in a norm say nothing about another one; None where they do. L2 bounds every region."""
+    if norm == "l2" or convertible(norm, asked):
+        return None
+    return (
+        f"this noise certifies {norm}, which says nothing about {asked}; `certus methods` "
+        "lists noises and norms"
+    )
 
 
 def within(query: Query, radius: Tensor, norm: str = "l2") -> list[Answer]:
@@ -20,14 +30,13 @@ def within(query: Query, radius: Tensor, norm: str = "l2") -> list[Answer]:
     norm, NaN for a box, and 0 where nothing is certified, as by a NaN radius. Raises UnsupportedError
     where a radius in `norm` says nothing about the threat.
     """
-    size, known = query.x[0].numel(), convertible(norm, query.norm)
-    if not known and norm != "l2":
-        raise UnsupportedError(
-            f"this noise certifies {norm}, which says nothing about {query.norm}; `certus methods` "
-            "lists noises and norms"
-        )
+    asked = query.threat.norm
+    reason = out_of_reach(norm, asked)
+    if reason is not None:
+        raise UnsupportedError(reason)
+    size, known = query.x[0].numel(), convertible(norm, asked)
     own = torch.where(radius > 0, radius, 0.0)  # NaN proves nothing
-    found = converted(own.numpy(), norm, query.norm, size) if known else own.numpy() * math.nan
+    found = converted(own.numpy(), norm, asked, size) if known else own.numpy() * math.nan
     if norm == "l2":
         inside = own > query.region.l2_extent(query.x).double().cpu() * (1 + 1e-6)
     elif norm in _WHOLE:

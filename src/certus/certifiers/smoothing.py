@@ -1,20 +1,20 @@
 """Certification of the smoothed classifier (Cohen, Rosenfeld and Kolter 2019)."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
-from certus.certifiers.base import Answer, Certifier, Query
-from certus.certifiers.reach import within
-from certus.core import ArgumentError, Reason, Verdict
-from certus.core.results import statistical
+from certus.certifiers.base import Certifier, Query
+from certus.certifiers.reach import out_of_reach, within
+from certus.core import Answer, ArgumentError, Model, Reason, Verdict
+from certus.core.claim import smoothed_by
 from certus.core.validate import count, probability
+from certus.graph import Graph
 from certus.smoothing import Derandomized, Gaussian, Noise, Rule, Smoothed
 from certus.smoothing.rules import Fixed, Path
+from certus.threats import Threat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,6 @@ class SmoothingCertifier(Certifier):
 
     name: ClassVar[str] = "smoothing"
     gives_radius: ClassVar[bool] = True
-    needs: ClassVar[str] = "any classifier; made for networks trained with noise"
     block: int = 16
     noise: Noise | Derandomized = field(default_factory=lambda: Gaussian(0.25))
     n0: int = 100
@@ -59,14 +58,19 @@ class SmoothingCertifier(Certifier):
             )
 
     @property
-    def confidence(self) -> float:
-        """1 - alpha; 1 where nothing is left to chance."""
-        return 1.0 if isinstance(self.noise, Derandomized) else statistical(self.alpha)
+    def chance(self) -> float:
+        """alpha; 0 where nothing is left to chance."""
+        return 0.0 if isinstance(self.noise, Derandomized) else self.alpha
 
     @property
     def norm(self) -> str:
         """That of the noise."""
         return self.noise.norm
+
+    @property
+    def subject(self) -> str:
+        """The smoothed classifier."""
+        return smoothed_by(self.noise)
 
     def most(self, shape: tuple[int, ...], classes: int) -> float:
         """No input of this shape gets a larger radius (in `norm`): that of copies which all agree.
@@ -85,17 +89,22 @@ class SmoothingCertifier(Certifier):
         found = rule.judge(path, self.noise, self.alpha)
         return float(self.noise.radius(found.lower, found.upper)) if found else math.inf
 
+    def accepts(self, model: Model, threat: Threat) -> str | None:
+        """Whatever can be called, under a threat that radii of the noise say something about."""
+        return out_of_reach(self.norm, threat.norm)
+
     def smoothed(self, query: Query) -> Smoothed:
         """The smoothed classifier that is certified."""
-        module: Callable[[Tensor], Tensor] = query.graph if self.shared else query.graph.original
+        graph = query.model if isinstance(query.model, Graph) else None
+        taken = query.model if self.shared else query.model.original
         return Smoothed(
-            module,
+            taken,
             self.noise,
             query.logits.shape[1],
             seed=self.seed,
             batch=self.batch,
             shared=self.shared,
-            graph=query.graph,
+            graph=graph,
         )
 
     def run(self, query: Query) -> list[Answer]:

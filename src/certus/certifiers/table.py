@@ -1,39 +1,22 @@
 """Method names to certifiers: the one table behind every `method="..."`."""
 
+from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from inspect import signature
 from typing import Any
 
-from certus.certifiers import bounds
+from certus.certifiers.attack import ATTACKS, AttackCertifier
 from certus.certifiers.auto import AutoCertifier
 from certus.certifiers.base import Certifier
 from certus.certifiers.bound_methods import BOUNDS
+from certus.certifiers.bounds import BoundCertifier
 from certus.certifiers.lipschitz import LipschitzCertifier
 from certus.certifiers.milp import MilpCertifier
+from certus.certifiers.smoothed_attack import SmoothedAttackCertifier
 from certus.certifiers.smoothing import SmoothingCertifier
 from certus.core import ArgumentError
 from certus.smoothing import Gaussian
-
-CERTIFIERS: dict[str, type[Certifier]] = {
-    kind.name: kind
-    for kind in (
-        AutoCertifier,
-        bounds.IntervalCertifier,
-        bounds.ZonotopeCertifier,
-        bounds.ForwardCertifier,
-        bounds.CrownIbpCertifier,
-        bounds.FastLinCertifier,
-        bounds.WongKolterCertifier,
-        bounds.DeeppolyCertifier,
-        bounds.CrownCertifier,
-        bounds.AlphaCrownCertifier,
-        bounds.SdpCrownCertifier,
-        bounds.LpCertifier,
-        LipschitzCertifier,
-        SmoothingCertifier,
-        MilpCertifier,
-    )
-}
 
 
 def look_up(table: dict[str, Any], name: str, options: dict[str, Any]) -> Any:
@@ -41,13 +24,13 @@ def look_up(table: dict[str, Any], name: str, options: dict[str, Any]) -> Any:
     if name not in table:
         raise ArgumentError(f"unknown method {name!r}; there are: {', '.join(table)}")
     kind = table[name]
+    if isinstance(kind, partial):  # it looks its options up itself
+        return kind(**options)
     known = (
         [f.name for f in fields(kind)]
         if isinstance(kind, type)
         else list(signature(kind).parameters)
     )
-    if isinstance(kind, type) and issubclass(kind, bounds.BoundCertifier):
-        options = _shared_out(name, known, options)
     strange = [option for option in options if option not in known]
     if strange:
         raise ArgumentError(
@@ -56,25 +39,46 @@ def look_up(table: dict[str, Any], name: str, options: dict[str, Any]) -> Any:
     return kind(**options)
 
 
-def _shared_out(name: str, known: list[str], options: dict[str, Any]) -> dict[str, Any]:
-    """Options that are not the certifier's own go to its bound method, such as rigorous=True."""
-    rest = {option: value for option, value in options.items() if option not in known}
-    own = {option: value for option, value in options.items() if option in known}
-    return (
-        own | {"method": look_up(BOUNDS, name, rest)} if rest and "method" not in own else options
-    )
+def _bound(name: str, block: int = BoundCertifier.block, **options: Any) -> BoundCertifier:
+    """The certifier of a bound method, with the method's options."""
+    return BoundCertifier(name=name, method=look_up(BOUNDS, name, options), block=block)
+
+
+def _attack(name: str, block: int = AttackCertifier.block, **options: Any) -> AttackCertifier:
+    """An attack as a member of the family, with the attack's options."""
+    return AttackCertifier(attack=look_up(ATTACKS, name, options), block=block)
+
+
+# what may verify
+CERTIFIERS: dict[str, Callable[..., Certifier]] = {
+    "auto": AutoCertifier,
+    **{name: partial(_bound, name) for name in BOUNDS},
+    "lipschitz": LipschitzCertifier,
+    "smoothing": SmoothingCertifier,
+    "milp": MilpCertifier,
+}
+# and what refutes alone
+REFUTERS: dict[str, Callable[..., Certifier]] = {
+    **{name: partial(_attack, name) for name in ATTACKS},
+    SmoothedAttackCertifier.name: SmoothedAttackCertifier,
+}
+
+
+def about(name: str) -> str:
+    """What a certifier of the table does: one line."""
+    return (BOUNDS.get(name, CERTIFIERS[name]).__doc__ or "").strip().splitlines()[0]
 
 
 def certifier(name: str, **options: Any) -> Certifier:
     """A certifier by name, such as certifier("milp", timeout=30.0).
 
-    Those of bound methods take the options of the method: certifier("crown", rigorous=True).
+    Those of bound methods and of attacks take the options of these: certifier("crown", rigorous=True).
     sigma=0.25 is short for noise=Gaussian(0.25).
     """
     if name == SmoothingCertifier.name and "sigma" in options:
         if "noise" in options:
             raise ArgumentError("give sigma or noise, not both: sigma is that of Gaussian noise")
         options["noise"] = Gaussian(options.pop("sigma"))
-    built = look_up(CERTIFIERS, name, options)
+    built = look_up(CERTIFIERS | REFUTERS, name, options)
     assert isinstance(built, Certifier)
     return built

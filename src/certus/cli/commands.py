@@ -8,8 +8,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from certus.api import ATTACKS, BOUNDS
-from certus.certifiers import CERTIFIERS
+from certus.certifiers import ATTACKS, CERTIFIERS, about, certifier
+from certus.certifiers.bound_methods import BOUNDS
 from certus.cli.comparison import Comparison, compare, job_for, ledger_at, runs_of, say_outdated
 from certus.cli.fitting import Fit, Goal, fit
 from certus.cli.logs import Logs
@@ -24,9 +24,10 @@ from certus.cli.models import (
 )
 from certus.cli.progress import bar, output, say
 from certus.cli.summary import summarise
-from certus.core import ArgumentError, FileError
+from certus.core import ArgumentError
+from certus.core.files import replaceable
 from certus.core.validate import count
-from certus.evaluation import AttackRunner, evaluate, export
+from certus.evaluation import evaluate, export
 from certus.smoothing.names import NOISES, RULES
 from certus.threats import NORMS, parse
 from certus.training import RECIPES, find_recipe
@@ -96,7 +97,7 @@ def certify_command(
     if len(names) > 1:
         raise ArgumentError("certify runs one method; `certus compare` takes several")
     _writable(out)
-    _finish(_evaluate(model, threat, names[0], which, how), out)
+    _evaluate(model, threat, names[0], which, how, out)
 
 
 def attack_command(
@@ -119,7 +120,7 @@ def attack_command(
     if method not in ATTACKS:
         raise ArgumentError(f"unknown attack {method!r}; choose from: {', '.join(ATTACKS)}")
     _writable(out)
-    _finish(_evaluate(model, threat, method, which, _SETTINGS), out)
+    _evaluate(model, threat, method, which, _SETTINGS, out)
 
 
 def compare_command(
@@ -171,6 +172,7 @@ def compare_command(
     rows: Records = []
     pictures = []
     with pool, ledger_at(which.ledger, out.parent) as kept:
+        replaceable(out)
         for path in models:
             model = load_model(path, loaded)
             own = compare(model, loaded, plan, kept)
@@ -194,6 +196,7 @@ def report_command(tables: Many, out: Path = Path("report.html"), how: About = _
         raise ArgumentError("name at least one table: certus report runs/a/ledger.sqlite")
     from certus.cli.reporting import report
 
+    replaceable(out)
     rows, runs = how.load(tables)
     for path in how.export(rows, runs):
         say(f"log: {path.resolve()}")
@@ -201,14 +204,14 @@ def report_command(tables: Many, out: Path = Path("report.html"), how: About = _
 
 
 def methods_command() -> None:
-    """List certifiers, bound methods, attacks, recipes and nets, with what each needs and gives."""
+    """List certifiers, bound methods, attacks, recipes and nets, with what each gives."""
     table = Table(title="certifiers (certify, compare)", title_justify="left")
-    for heading in ("name", "decides", "needs", "answer"):
+    for heading in ("name", "decides", "answer"):
         table.add_column(heading)
-    for name, kind in CERTIFIERS.items():
-        gives = "a radius per input" if kind.gives_radius else "one threat at a time"
-        doc = (kind.__doc__ or "").strip().splitlines()[0]
-        table.add_row(name, gives, kind.needs, doc)
+    for name in CERTIFIERS:
+        radius = certifier(name).gives_radius
+        gives = "a radius per input" if radius else "one threat at a time"
+        table.add_row(name, gives, about(name))
     shown = output()
     shown.print(table)
     shown.print("bounds (certus.bounds): " + ", ".join(BOUNDS), soft_wrap=True)
@@ -266,7 +269,10 @@ def data_command(
     shown.print(load_data(name, data_dir if data_dir.exists() else None).describe(), soft_wrap=True)
 
 
-def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Settings) -> Records:
+def _evaluate(
+    path: Path, threat: str | None, method: str, which: Rows, how: Settings, out: Path | None
+) -> None:
+    """Compute the rows, write the table, then say what they hold, which perhaps nobody reads."""
     count(which.seed, "seed", least=0)
     pool = which.pool()
     loaded = data_for((path,), which.data, which.data_dir)
@@ -275,7 +281,7 @@ def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Set
     model = load_model(path, loaded)
     if method in ATTACKS:
         options = {"seed": which.seed} if method == "pgd" else {}
-        job_method: Any = AttackRunner(attack=ATTACKS[method](**options))
+        job_method: Any = certifier(method, **options)
     else:
         job_method = how.build(method, model, which.seed)
     ball = asked_threat(threat, job_method, model, loaded.clip)
@@ -285,21 +291,17 @@ def _evaluate(path: Path, threat: str | None, method: str, which: Rows, how: Set
     with pool, ledger_at(which.ledger, path) as kept, bar(title) as progress:
         say_outdated([job], kept)
         rows = evaluate(job, kept, progress, pool)
-    summarise(rows, job_method, ball, threat is not None)
-    return rows
-
-
-def _finish(rows: Records, out: Path | None) -> None:
     if out is not None:
         say(f"rows: {export(rows, out).resolve()}")
+    summarise(rows, job_method, ball, threat is not None)
 
 
 def _writable(out: Path | None) -> None:
     """Refuse a table that could not be written, before any work."""
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise ArgumentError(f"--out {out} must end in .csv or .parquet")
-    if out is not None and not out.parent.is_dir():
-        raise FileError(f"--out {out}: the folder {out.parent} does not exist; create it first")
+    if out is not None:
+        replaceable(out)
 
 
 def _grid(text: str) -> list[float]:

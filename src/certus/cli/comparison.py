@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from certus.attacks import PGD
-from certus.certifiers import SmoothedAttack, SmoothingCertifier
+from certus.certifiers import AttackCertifier, SmoothedAttackCertifier, SmoothingCertifier
 from certus.cli.models import Loaded, Settings, card_dict
 from certus.cli.progress import bar, say
-from certus.core import UnsupportedError
-from certus.evaluation import AttackRunner, InProcess, Job, Ledger, Pool, evaluate, outdated
+from certus.core import ArgumentError, UnsupportedError
+from certus.evaluation import InProcess, Job, Ledger, Pool, evaluate, outdated
+from certus.evaluation.table import LEDGERS
 from certus.smoothing import Noise
 from certus.threats import NORMS, NormBall
 from certus.zoo import Dataset
@@ -54,7 +55,7 @@ def compare(model: Loaded, data: Dataset, plan: Comparison, ledger: Ledger) -> l
             continue
         if isinstance(certifier, SmoothingCertifier):
             rows += _smoothed_attack(base, certifier, plan, ledger, model.name)
-    runner = AttackRunner(attack=replace(plan.attack, seed=plan.seed))
+    runner = AttackCertifier(attack=replace(plan.attack, seed=plan.seed))
     base = _job(model, data, runner, plan, plan.limit)
     sizes = [e for e in plan.eps if e > 0]
     return rows + _sweep(base, sizes, ledger, plan.pool, f"pgd on {model.name}")
@@ -66,7 +67,7 @@ def _smoothed_attack(
     noise = certifier.noise
     if not (isinstance(noise, Noise) and noise.additive):
         return []  # there is no gradient through what is not added
-    attack = SmoothedAttack(noise=noise, alpha=certifier.alpha, seed=certifier.seed + 1)
+    attack = SmoothedAttackCertifier(noise=noise, alpha=certifier.alpha, seed=certifier.seed + 1)
     limit = 64 if plan.limit is None else min(plan.limit, 64)
     job = replace(base, certifier=attack, limit=limit)
     sizes = [eps for eps in plan.eps if eps > 0]
@@ -124,7 +125,12 @@ def runs_of(rows: Sequence[dict[str, Any]], ledger: Ledger) -> list[dict[str, An
 
 
 def ledger_at(path: Path | None, beside: Path) -> Ledger:
-    """The ledger to write to: the given file, or `ledger.sqlite` in a directory."""
+    """The ledger to write to: the given file, or `ledger.sqlite` in a directory.
+
+    Raises ArgumentError for a name by which `report` would not know a ledger.
+    """
     target = path or beside / "ledger.sqlite"
+    if target.suffix.lower() not in LEDGERS:
+        raise ArgumentError(f"--ledger {target} must end in {' or '.join(LEDGERS)}")
     target.parent.mkdir(parents=True, exist_ok=True)
     return Ledger(target)

@@ -1,6 +1,7 @@
 """Train a net by a recipe and keep it as a checkpoint; an interrupted training goes on."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ import torch
 
 from certus.cli.progress import bar, say
 from certus.core import ArgumentError
+from certus.core.files import locked
 from certus.smoothing import Derandomized, Noise
 from certus.smoothing.names import noise_named
 from certus.training import Recipe, Snapshot, find_recipe, train
@@ -70,14 +72,17 @@ class Fit:
 def fit(what: Fit, data: Dataset, out: Path) -> Card:
     """Train and save into the directory `out`; resumes from the snapshot of an interrupted run.
 
-    Raises ArgumentError where `out` holds a checkpoint, and for a noise that the recipe cannot take.
+    Raises ArgumentError where `out` holds a checkpoint or another training is at work in it, and for a
+    noise that the recipe cannot take.
     Folders that were made for a training that then did not begin are taken away again.
     """
-    if (out / "card.json").exists():
-        raise ArgumentError(f"{out} already holds a checkpoint; choose another --out")
     recipe = find_recipe(what.recipe)
     noise = None if what.noise is None else noise_named(what.noise, data.shape)
-    with _folder(out):
+    with _folder(out), locked(out) as alone:
+        if not alone:
+            raise ArgumentError(f"another training is at work in {out}; choose another --out")
+        if os.path.lexists(out / "card.json"):
+            raise ArgumentError(f"{out} already holds a checkpoint; choose another --out")
         return _fitted(what, data, out, recipe, noise)
 
 

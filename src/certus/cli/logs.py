@@ -14,7 +14,8 @@ from certus.core import ArgumentError, FileError
 from certus.core.validate import probability
 from certus.evaluation import Ledger, LogSettings, at_alpha, certificates, export, read
 from certus.evaluation.metrics import group
-from certus.evaluation.spelling import noise_of
+from certus.evaluation.spelling import in_words, noise_of
+from certus.evaluation.table import LEDGERS
 from certus.evaluation.transcript import evidence_of
 from certus.smoothing import Gaussian
 
@@ -54,7 +55,7 @@ class Logs:
         runs: Records = []
         for path in paths:
             rows += self._log(path, settings) if path.suffix.lower() == ".tsv" else read(path)
-            if path.suffix.lower() in (".sqlite", ".db"):
+            if path.suffix.lower() in LEDGERS:
                 with Ledger(path, create=False) as kept:
                     runs += kept.runs()
         return rows, runs
@@ -126,8 +127,12 @@ def _names(parts: Sequence[Records], known: dict[str, dict[str, Any]]) -> list[s
 
 def _origin(row: dict[str, Any], run: dict[str, Any]) -> str:
     """Where a run is from, as far as it is known: settings, weights, code and time."""
-    record, versions = evidence_of(row), json.loads(run.get("versions") or "{}")
-    facts = {"run": row["run"], "rule": record.get("rule"), "alpha": record.get("alpha")}
+    record, versions = evidence_of(row), _said(run, "versions")
+    facts = {
+        "run": row["run"],
+        "rule": in_words(record.get("rule", "")),
+        "alpha": record.get("alpha"),
+    }
     facts |= {"weights": run.get("model_hash", "")[:12], "started": run.get("started")}
     facts |= {name: versions.get(name) for name in ("certus", "code")}
     return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
@@ -135,15 +140,29 @@ def _origin(row: dict[str, Any], run: dict[str, Any]) -> str:
 
 def _name(row: dict[str, Any], run: dict[str, Any], extra: str) -> str:
     """The name that a log of this run has in Cohen's convention."""
-    recipe = json.loads(run.get("card") or "{}").get("recipe")
+    recipe = _said(run, "card").get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     kind, _, sigma = str(recipe.get("noise", "")).partition(":")
-    trained = float(sigma) if kind == "gaussian" else recipe.get("sigma", 0)
+    trained = sigma if kind == "gaussian" else recipe.get("sigma", 0)
     parts = [row["data"], f"{row['model']}{extra}", f"noise_{_plain(trained)}", "test"]
     name = "__".join([*parts, f"sigma_{_plain(_gaussian(row) or 0)}"])
-    return name.replace("/", "-").replace(" ", "-") + ".tsv"
+    return "".join(c if c.isprintable() and c not in "/ " else "-" for c in name) + ".tsv"
 
 
-def _plain(value: float) -> str:
-    """All digits, never an exponent."""
-    return np.format_float_positional(float(value), trim="-")
+def _said(run: dict[str, Any], column: str) -> dict[str, Any]:
+    """A column of JSON text; FileError where it is none."""
+    try:
+        found = json.loads(run.get(column) or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise FileError(f"the {column} of run {run['run']} are damaged")
+    return found
+
+
+def _plain(value: Any) -> str:
+    """All digits, never an exponent; 0 for what a damaged card has in place of a number."""
+    try:
+        return np.format_float_positional(float(value), trim="-")
+    except (TypeError, ValueError, OverflowError):
+        return "0"

@@ -1,7 +1,8 @@
 """Entry point: parse, call, and turn errors into one line and an exit status.
 
 0: the job was done, whatever the verdict. 2: bad arguments or input that cannot be read or used.
-1: an internal failure, such as a certificate that an attack contradicts.
+1: an internal failure, such as a certificate that an attack contradicts. 130 and 141: interrupted, and nobody
+reads standard output any more.
 """
 
 import os
@@ -21,8 +22,11 @@ from certus.cli.commands import (
     train_command,
 )
 from certus.cli.demo import demo_command
-from certus.cli.progress import say
+from certus.cli.progress import output, say
 from certus.core import CertusError, ContradictionError
+from certus.core.errors import LONGEST, one_line
+
+_UNREAD = 141  # 128 + SIGPIPE, as shells have it
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -46,21 +50,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Start with `certus demo`.",
             args=arguments,
         )
-        sys.stdout.flush()  # a full device shows here, and not while the interpreter ends
-    except ContradictionError as error:
-        say(f"contradiction: {error}")
-        return 1
-    except CertusError as error:
-        say(f"error: {error}")
-        return 2
-    except OSError as error:
+        output().file.flush()  # a full device shows here, and not while the interpreter ends
+    except BrokenPipeError:  # whoever read standard output has gone, as in `certus methods | head`
         _drop_output()
-        say(f"error: {error.filename or ''} {error.strerror or error}".replace("  ", " "))
-        return 2
+        return _UNREAD
+    except (CertusError, OSError, MemoryError) as error:
+        return _failed(error)
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where this one stopped")
         return 130
     return 0
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong in one line; the exit status."""
+    if isinstance(error, ContradictionError):
+        say(f"contradiction: {error}")
+        return 1
+    text = str(error)
+    if isinstance(error, OSError):
+        _drop_output()
+        text = one_line(f"{error.filename or ''} {error.strerror or error}".strip(), LONGEST)
+    elif isinstance(error, MemoryError):
+        text = "there is not enough memory; take fewer or smaller inputs"
+    say(f"error: {text}")
+    return 2
 
 
 def _drop_output() -> None:

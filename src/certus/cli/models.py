@@ -10,6 +10,7 @@ from torch import nn
 from certus.certifiers import CERTIFIERS, Certifier, SmoothingCertifier, certifier
 from certus.cli.progress import say
 from certus.core import ArgumentError, FileError, UnsupportedError, validate
+from certus.core.errors import one_line
 from certus.evaluation import Cluster, InProcess, Local, Pool
 from certus.graph import Graph, trace
 from certus.smoothing import Derandomized, Gaussian, Noise
@@ -62,7 +63,7 @@ def load_model(path: Path, data: Dataset) -> Loaded:
             "certus.training.Denoised(denoiser, classifier) is what can be certified "
             "(docs/smoothing-training.md, denoisers)"
         )
-    return Loaded(path.resolve().name, module, graph, card)
+    return Loaded(one_line(path.resolve().name, 100), module, graph, card)
 
 
 def data_for(paths: tuple[Path, ...], name: str | None, directory: Path | None) -> Dataset:

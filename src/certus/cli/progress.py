@@ -8,6 +8,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from certus.core import Progress
+from certus.core.errors import one_line
+
+_WIDEST = 10_000  # characters: longer than any path
 
 console = Console(stderr=True, highlight=False)
 
@@ -37,10 +40,18 @@ def bar(title: str) -> Iterator[Progress]:
 
 
 def say(text: str) -> None:
-    """One line on standard error."""
-    console.print(text, soft_wrap=True, markup=False)
+    """One printable line on standard error."""
+    console.print(one_line(text, _WIDEST), soft_wrap=True, markup=False)
+
+
+class _Output(Console):
+    """Leaves it to the caller that nobody reads any more: rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich calls this while it handles the error."""
+        raise BrokenPipeError
 
 
 def output() -> Console:
     """A console on standard output, for results."""
-    return Console(highlight=False, markup=False)
+    return _Output(highlight=False, markup=False)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from certus.certifiers import Certifier, SmoothingCertifier
+from certus.certifiers import AttackCertifier, Certifier, SmoothingCertifier
 from certus.cli.progress import output
 from certus.evaluation import confidence_of
 from certus.evaluation.metrics import (
@@ -26,7 +26,7 @@ def summarise(rows: Records, method: Any, threat: NormBall, asked: bool) -> None
     radii = isinstance(method, Certifier) and method.norm is not None and not asked
     title = f"{threat.norm} radii" if radii else _spelled(threat, float(threat.eps))
     parts = [_accuracy(rows)]
-    if isinstance(method, Certifier) and not radii:
+    if not isinstance(method, AttackCertifier) and not radii:
         parts.append(f"certified {_share(rows, float(threat.eps))}; {_kind(rows)})")
     if radii:
         average = average_certified_radius(rows).value

@@ -8,7 +8,11 @@ from certus.core.errors import FileError as FileError
 from certus.core.errors import ModelError as ModelError
 from certus.core.errors import UnsupportedError as UnsupportedError
 from certus.core.fingerprint import fingerprint as fingerprint
+from certus.core.model import Function as Function
+from certus.core.model import Model as Model
+from certus.core.model import as_model as as_model
 from certus.core.progress import Progress as Progress
+from certus.core.results import Answer as Answer
 from certus.core.results import AttackResult as AttackResult
 from certus.core.results import Bounds as Bounds
 from certus.core.results import Certificates as Certificates

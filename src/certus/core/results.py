@@ -1,12 +1,14 @@
 """What every family of method returns: bounds, attack results, certificates."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from certus.core.claim import NETWORK
 from certus.core.errors import ArgumentError, require
 from certus.core.verdict import Reason, Verdict
 
@@ -44,6 +46,19 @@ def statistical(alpha: float) -> float:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Answer:
+    """What is concluded about one input; what the fields mean says `Certificates`."""
+
+    verdict: Verdict
+    reason: Reason | None
+    radius: float
+    margin: float = math.nan
+    witness: Tensor | None = None
+    prediction: int | None = None  # only where the classifier is not the network itself
+    evidence: dict[str, Any] = field(default_factory=dict)  # what a statistical claim rests on
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Certificates:
     """One answer for each of B inputs, from one method under one threat.
 
@@ -51,8 +66,8 @@ class Certificates:
     radius [B] is the certified radius in the norm of the threat, in input units: 0 where nothing is
     certified, NaN where the threat has no single radius. margin [B] is a proven lower bound of
     z_y - max_j z_j over the region, NaN where the family has none. confidence is 1 for a proof and
-    `statistical(alpha)` < 1 for a statistical claim. witness[b] is a counterexample that was replayed,
-    or None.
+    `statistical(alpha)` < 1 for a statistical claim. subject is the function spoken of (`core.claim`).
+    witness[b] is a counterexample that was replayed, or None.
     """
 
     prediction: Tensor
@@ -63,6 +78,7 @@ class Certificates:
     method: str
     threat: str
     confidence: float = 1.0
+    subject: str = NETWORK
     seconds: Tensor
     witness: list[Tensor | None]
     evidence: list[dict[str, Any]] = field(default_factory=list)
@@ -77,6 +93,61 @@ class Certificates:
                 raise ArgumentError("FALSIFIED needs a witness that was replayed")
             if (verdict is Verdict.VERIFIED) != (reason is None):
                 raise ArgumentError("exactly the answers that are not VERIFIED carry a reason")
+
+    @classmethod
+    def of(
+        cls,
+        answers: Sequence[Answer],
+        *,
+        method: str,
+        threat: str,
+        seconds: float | Tensor,
+        confidence: float = 1.0,
+        subject: str = NETWORK,
+        prediction: Tensor | None = None,
+    ) -> "Certificates":
+        """The record of some answers.
+
+        seconds: of each input, or in all, which they share evenly. prediction [B] is the class of those
+        that bring none of their own.
+        """
+        size = len(answers)
+        network = [None] * size if prediction is None else prediction.tolist()
+        own = [
+            z if a.prediction is None else a.prediction
+            for z, a in zip(network, answers, strict=True)
+        ]
+        return cls(
+            prediction=torch.tensor(own),
+            verdict=[a.verdict for a in answers],
+            reason=[a.reason for a in answers],
+            radius=torch.tensor([a.radius for a in answers], dtype=torch.float64),
+            margin=torch.tensor([a.margin for a in answers], dtype=torch.float64),
+            method=method,
+            threat=threat,
+            confidence=confidence,
+            subject=subject,
+            seconds=seconds
+            if isinstance(seconds, Tensor)
+            else torch.full((size,), seconds / size, dtype=torch.float64),
+            witness=[a.witness for a in answers],
+            evidence=[a.evidence for a in answers],
+        )
+
+    def answers(self) -> list[Answer]:
+        """One for each input."""
+        return [
+            Answer(
+                verdict=self.verdict[b],
+                reason=self.reason[b],
+                radius=float(self.radius[b]),
+                margin=float(self.margin[b]),
+                witness=self.witness[b],
+                prediction=int(self.prediction[b]),
+                evidence=self.evidence[b] if self.evidence else {},
+            )
+            for b in range(len(self))
+        ]
 
     def _tensors(self) -> tuple[Tensor, ...]:
         return self.prediction, self.radius, self.margin, self.seconds

@@ -1,6 +1,6 @@
 """Tables from operation type to rule: no duplicates, loud misses, variants by extension."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from certus.core.errors import UnsupportedError
@@ -42,6 +42,11 @@ class Rules:
     def __contains__(self, kind: type) -> bool:
         """Whether objects of this class have a rule."""
         return any(base in self._table for base in kind.__mro__)
+
+    def missing(self, kinds: Iterable[type]) -> str | None:
+        """A line that names the classes without a rule; None where all have one."""
+        names = sorted({kind.__name__ for kind in kinds if kind not in self})
+        return f"{self.name} has no rule for {', '.join(names)}" if names else None
 
     def __iter__(self) -> Iterator[type]:
         """The classes with a rule of their own."""

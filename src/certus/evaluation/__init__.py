@@ -2,16 +2,15 @@
 
 from certus.evaluation.alpha import at_alpha as at_alpha
 from certus.evaluation.alpha import fitting as fitting
-from certus.evaluation.attack_runner import AttackRunner as AttackRunner
 from certus.evaluation.claim import alpha_of as alpha_of
 from certus.evaluation.claim import confidence_of as confidence_of
 from certus.evaluation.claim import settled as settled
 from certus.evaluation.cluster import Cluster as Cluster
 from certus.evaluation.cohen import LogSettings as LogSettings
 from certus.evaluation.cohen import ends_early as ends_early
+from certus.evaluation.columns import COLUMNS as COLUMNS
 from certus.evaluation.comparison import summary as summary
 from certus.evaluation.job import Job as Job
-from certus.evaluation.ledger import COLUMNS as COLUMNS
 from certus.evaluation.ledger import Ledger as Ledger
 from certus.evaluation.local import Local as Local
 from certus.evaluation.metrics import Curve as Curve

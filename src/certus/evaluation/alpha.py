@@ -12,7 +12,7 @@ from certus.core.results import statistical
 from certus.core.validate import count, probability
 from certus.evaluation.claim import alpha_of
 from certus.evaluation.metrics import group
-from certus.evaluation.spelling import noise_of, rule_of
+from certus.evaluation.spelling import in_words, noise_of, rule_of
 from certus.evaluation.transcript import evidence_of, tally
 from certus.smoothing.noise import Noise
 from certus.smoothing.rules import Fixed
@@ -127,7 +127,8 @@ def _radii(same: Sequence[Row], alpha: float) -> np.ndarray:
     if type(rule) is not Fixed or not isinstance(noise, Noise):
         raise ArgumentError(
             "only rows of smoothing with the rule Fixed and a known noise can be converted to another alpha"
-            f", not {same[0].get('rule', 'an unknown rule')} with {same[0].get('noise', 'unknown noise')}"
+            f", not {in_words(same[0].get('rule', 'an unknown rule'))} with "
+            f"{in_words(same[0].get('noise', 'unknown noise'))}"
         )
     if same[0]["n"] != rule.n:
         raise ArgumentError(

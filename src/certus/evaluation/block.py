@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError, Progress
+from certus.core.claim import Claim
 from certus.core.progress import silent
 from certus.evaluation.portable import portable
 from certus.evaluation.source import build
+from certus.evaluation.witness import WITNESS, packed
 
 Row = dict[str, Any]
 
 _ANSWER = ("prediction", "verdict", "reason", "radius", "margin", "confidence", "seconds")
+_CLAIM = ("method", "kind", "subject", "threat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +83,18 @@ class Precision:
             before.set()
 
 
+def _radius_of(answer: Row) -> Row:
+    """What an answer at eps 0 says of no threat: a radius, or nothing."""
+    proven = answer["verdict"] == "verified"
+    return {"verdict": "", "radius": answer["radius"] if proven else 0.0}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Work:
     """What a job does to each of its blocks, without the data: sent once to every worker.
 
-    run is the job's key, question the threat that the certifier is asked about. Rows depend on the block
+    run is the job's key, claim what its rows have in common, question the threat that the certifier is
+    asked about. Rows depend on the block
     alone (and on the seeds in the certifier), not on where or when it is computed.
     """
 
@@ -93,6 +103,7 @@ class Work:
     model_name: str
     data_name: str
     certifier: Any
+    claim: Claim
     question: Any
     norm: str
     eps: float | None
@@ -104,7 +115,7 @@ class Work:
         return replace(self, model=portable(self.model))
 
     def rows(self, block: Block, progress: Progress = silent) -> list[Row]:
-        """One row for each input of the block; raises what the certifier raises. progress is its own.
+        """One row for each input of the block, with its witness; raises what the certifier raises.
 
         ArgumentError where this process runs another Certus or torch than the one that made the work.
         """
@@ -119,11 +130,21 @@ class Work:
         y = block.y.to(x.device)
         with self.precision.here():
             found = self.certifier(
-                self.model, x, y, self.question, ids=list(block.indices), progress=progress
+                self.model,
+                x,
+                y,
+                self.question.at(block.indices),
+                ids=list(block.indices),
+                progress=progress,
             )
         if len(found) != len(block.indices):
             raise ArgumentError(
                 f"{self.certifier.name} gave {len(found)} answers for {len(block.indices)} inputs"
+            )
+        if found.subject != self.claim.subject:
+            raise ArgumentError(
+                f"{self.certifier.name} answers about {found.subject:.80}, but claims to speak of "
+                f"{self.claim.subject:.80}"
             )
         return [
             {
@@ -133,16 +154,19 @@ class Work:
                 "index": index,
                 "label": label,
                 **{name: answer[name] for name in _ANSWER},
-                "method": self.certifier.name,
+                **({} if self.eps is not None else _radius_of(answer)),
+                **{name: getattr(self.claim, name) for name in _CLAIM},
                 "norm": self.norm,
                 "eps": self.eps,
                 "evidence": json.dumps(evidence) if evidence else "",
+                WITNESS: None if witness is None else packed(witness),
             }
-            for index, label, answer, evidence in zip(
+            for index, label, answer, evidence, witness in zip(
                 block.indices,
                 y.tolist(),
                 found.to_rows(),
                 found.evidence or [{}] * len(found),
+                found.witness,
                 strict=True,
             )
         ]

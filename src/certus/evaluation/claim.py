@@ -6,15 +6,18 @@ from typing import Any
 
 from certus.certifiers import CERTIFIERS
 from certus.core import ArgumentError, Verdict
+from certus.core.claim import ATTACK, CLAIMS
+from certus.core.kinds import KIND, parsed
 from certus.core.results import statistical
 from certus.evaluation.metrics import Row, canonical, certifies, smoothed
-from certus.evaluation.spelling import Record, noise_of
+from certus.evaluation.spelling import Record, noise_of, subject_of
 from certus.evaluation.transcript import evidence_of
 from certus.smoothing.derandomized import Derandomized
-from certus.threats import NORMS
+from certus.smoothing.noise import ElasticGaussian
 
 _SLACK = 1e-9  # relative; 1 - alpha is rounded
 _LARGEST = 2**53
+_FAR = 1e100  # no two inputs are so far apart
 _ONCE = ("run", "model", "data", "method", "norm", "eps", "index")
 
 
@@ -51,16 +54,11 @@ def weakest(rows: Sequence[Row]) -> list[Row]:
 
 
 def settled(row: Row) -> Row:
-    """The row as it is understood: with the confidence of `confidence_of`, a verdict only about a threat.
+    """The row with the confidence of `confidence_of`.
 
-    A row without eps under a norm is about no threat: its radius is the claim. Tables of earlier versions
-    hold the verdict at eps 0 there; it is left out, and a radius that it did not verify is 0. Raises
-    ArgumentError, which names the input, for a row that contradicts itself or its transcript, or whose
-    confidence its method cannot give; FileError for a transcript that cannot be read.
+    Raises ArgumentError, which names the input, for a row that contradicts itself, its claim or its
+    transcript, or whose confidence its method cannot give; FileError for a transcript that cannot be read.
     """
-    if row["eps"] is None and row["verdict"] and (row["norm"] in NORMS or row["radius"] > 0):
-        proven = row["verdict"] == "verified"
-        row = row | {"verdict": "", "radius": row["radius"] if proven else 0.0}
     why = next((text for text, wrong in _FAULTS if wrong(row)), "") or _unsupported(row)
     if why:
         raise ArgumentError(f"input {row['index']} of {row['model']} by {row['method']}: {why}")
@@ -93,16 +91,23 @@ _FAULTS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("its prediction is no class", lambda r: r["prediction"] < -1),
     (
         "its eps is no size (0 or more, finite)",
-        lambda r: r["eps"] is not None and not 0 <= r["eps"] < math.inf,
+        lambda r: r["eps"] is not None and not 0 <= r["eps"] < _FAR,
     ),
+    ("its radius is no distance of inputs", lambda r: _FAR <= r["radius"] < math.inf),
     ("its radius is below 0", lambda r: r["radius"] < 0),
     ("its confidence does not lie in (0, 1]", lambda r: not 0 < r["confidence"] <= 1),
-    ("its time is below 0", lambda r: r["seconds"] < 0),
+    ("its time is below 0 or endless", lambda r: r["seconds"] < 0 or r["seconds"] == math.inf),
+    ("its kind is none", lambda r: r["kind"] not in CLAIMS),
+    ("its subject is none", lambda r: not _told_of(r["subject"])),
+    ("its threat is not that of its norm and eps", lambda r: not _fits(r)),
     ("it has an eps, but no verdict about it", lambda r: r["eps"] is not None and not r["verdict"]),
+    ("it has a verdict, but no eps", lambda r: r["eps"] is None and bool(r["verdict"])),
+    ("an attack certifies nothing", lambda r: r["kind"] == ATTACK and certifies(r)),
     (
         "it is verified at its eps, but its radius is smaller",
         lambda r: (
             r["eps"] is not None
+            and _told_of(r["threat"]).get(KIND) == r["norm"]  # else eps is no radius
             and r["verdict"] == "verified"
             and r["radius"] < r["eps"] * (1 - 1e-6)
         ),
@@ -115,6 +120,23 @@ _FAULTS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
 """What no row may say, and how it is told."""
 
 
+def _told_of(told: Any) -> dict[str, Any]:
+    """A JSON object that says its kind, {} for anything else."""
+    try:
+        found = parsed(told)
+    except (ArgumentError, TypeError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get(KIND), str) else {}
+
+
+def _fits(row: Row) -> bool:
+    """Whether norm and eps are those of the threat; without a single size the norm is kind and hash."""
+    threat = _told_of(row["threat"])
+    if threat.get(KIND) == row["norm"]:
+        return bool(threat.get("eps") == row["eps"])
+    return bool(threat) and str(row["norm"]).startswith(f"{threat[KIND]}:") and row["eps"] == 1.0
+
+
 def _unsupported(row: Row) -> str:
     """Why the transcript or the method cannot support the row's confidence; "" where they do."""
     record = evidence_of(row)
@@ -124,11 +146,21 @@ def _unsupported(row: Row) -> str:
         _told(record)
     except ArgumentError as error:
         return str(error)
+    if not _about(row, record):
+        return "its transcript is about another function than its claim"
     if not smoothed(row):
         known = str(row["method"]).strip().casefold() in CERTIFIERS
         return "" if sure or not known else "its method proves, but its confidence is below 1"
     attack = row["eps"] is not None and not certifies(row)
     return "" if attack else _unsampled(row, record, sure)
+
+
+def _about(row: Row, record: Record) -> bool:
+    """Whether a transcript may speak of the function of the claim."""
+    if "noise" not in record or row["subject"] == subject_of(record):
+        return True
+    own = isinstance(noise_of(record), ElasticGaussian)  # that of a single input
+    return own and _told_of(row["subject"]).get(KIND) == "InputDependent"
 
 
 def _unsampled(row: Row, record: Record, sure: bool) -> str:

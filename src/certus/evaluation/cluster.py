@@ -1,9 +1,11 @@
 """Cluster: a pool of the workers of a Dask cluster."""
 
+import time
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from threading import Lock
 from typing import Any
 
@@ -15,8 +17,14 @@ from certus.core.progress import silent
 from certus.evaluation.block import Block, Blocks, Row, Work
 from certus.evaluation.pool import Pool
 
-SAME = ("python", "dask", "distributed", "cloudpickle", "torch")
+SAME = ("python", "dask", "distributed", "cloudpickle", "torch", "certus")
 """Packages whose versions must agree on the whole cluster."""
+
+_ALONE = 20.0  # seconds for which a cluster may be without a worker
+_LOOK, _ASK = (
+    0.02,
+    1.0,
+)  # seconds between looks for finished blocks, and between questions for workers
 
 AHEAD = 2  # blocks on their way for each worker, so that none waits for the next
 _ONE = (
@@ -42,7 +50,7 @@ class Cluster(Pool):
     """
 
     address: Any
-    timeout: float = 30.0
+    timeout: float = 20.0
 
     def __post_init__(self) -> None:
         require("distributed", "cluster")
@@ -57,19 +65,39 @@ class Cluster(Pool):
             progress(0, 0, f"connected to {self._place}")
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-                held = client.submit(
-                    _held, work, pure=False
-                )  # a result: made anew where it is lost
+                # a result: made anew where it is lost; as bytes, what a worker lacks is an error of a task
+                held = client.submit(_held, _packed(work), pure=False)
             finished = dask.as_completed(loop=client.loop)
             running: dict[Any, Block] = {}
             for number in range(len(blocks)):
                 while len(running) >= AHEAD * max(1, len(client.nthreads())):
+                    self._wait(client, finished, progress)
                     yield self._next(dask, finished, running)
                 future = client.submit(_rows, held, blocks[number], pure=False)
                 running[future] = blocks[number]
                 finished.add(future)
             while running:
+                self._wait(client, finished, progress)
                 yield self._next(dask, finished, running)
+
+    def _wait(self, client: Any, finished: Any, progress: Progress) -> None:
+        """Until a block is finished; CertusError where the cluster has lost all its workers."""
+        asked = seen = time.monotonic()
+        while not finished.has_ready():
+            time.sleep(_LOOK)
+            now = time.monotonic()
+            if now - asked < _ASK:
+                continue
+            asked = now
+            if client.nthreads():
+                seen = now
+                continue
+            progress(0, 0, "no worker is left, waiting for another")
+            if now - seen > _ALONE:
+                raise CertusError(
+                    f"the cluster at {self._place} has no worker left; start some (dask worker "
+                    f"{self._place}) and run again: finished rows are kept"
+                )
 
     def _next(self, dask: Any, finished: Any, running: dict[Any, Block]) -> list[Row]:
         """The rows of the next block that is finished."""
@@ -81,6 +109,12 @@ class Cluster(Pool):
             raise CertusError(
                 f"{block!r} ended one worker of the cluster after the other; perhaps there is too little "
                 "memory; finished rows are kept"
+            ) from error
+        except RuntimeError as error:
+            if "deserialization" not in str(error):
+                raise
+            raise CertusError(
+                f"the scheduler at {self._place} cannot read the work; it needs the packages of this process"
             ) from error
         except dask.CancelledError as error:
             raise CertusError(
@@ -113,7 +147,15 @@ class Cluster(Pool):
                 raise ArgumentError(
                     f"the cluster at {self._place} has no workers; start some: dask worker {self._place}"
                 ) from error
-            _same_versions(client.get_versions(packages=["torch"]))
+            _same_versions(client.get_versions(packages=["torch", "certus"]))
+            try:
+                client.run(
+                    import_module, __name__
+                )  # on every worker; a task would fail without a word
+            except ImportError as error:
+                raise ArgumentError(
+                    f"a worker of {self._place} cannot import Certus ({error}); install it on all"
+                ) from error
             yield client
 
 
@@ -136,8 +178,22 @@ def _version(packages: dict[str, Any], name: str) -> str:
     return ".".join(text.split(".")[:2]) if name == "python" else text
 
 
-def _held(work: Work) -> Work:
-    """The work as a result that every worker fetches once."""
+def _packed(work: Work) -> bytes:
+    cloudpickle: Any = require("cloudpickle", "cluster")
+    packed: bytes = cloudpickle.dumps(work)
+    return packed
+
+
+def _held(packed: bytes) -> Work:
+    """The work as a result that every worker fetches once; ArgumentError where a worker cannot read it."""
+    cloudpickle: Any = require("cloudpickle", "cluster")
+    try:
+        work: Work = cloudpickle.loads(packed)
+    except Exception as error:  # the model's own modules, data, classes: whatever they need
+        raise ArgumentError(
+            f"a worker cannot read the work ({type(error).__name__}: {error}); workers need the modules and "
+            "files of the model and of the method"
+        ) from error
     return work
 
 

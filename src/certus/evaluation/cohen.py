@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from certus.core import ArgumentError, FileError
+from certus.core.claim import CERTIFICATE, smoothed_by
+from certus.core.files import lines
+from certus.core.kinds import KIND, text, to_json
 from certus.core.results import statistical
 from certus.core.validate import count, positive, probability
 from certus.evaluation.alpha import fitting, sampled
 from certus.evaluation.claim import alpha_of, settled
-from certus.evaluation.ledger import COLUMNS
+from certus.evaluation.columns import COLUMNS
 from certus.evaluation.metrics import correct, smoothed
 from certus.evaluation.spelling import noise_of
 from certus.evaluation.transcript import evidence_of
@@ -28,6 +31,8 @@ from certus.smoothing.rules import Fixed
 Row = dict[str, Any]
 
 FIELDS = ("idx", "label", "predict", "radius", "correct", "time")
+LARGEST = 1 << 30  # bytes of a table of text
+_LONGEST = 1e12  # seconds of one row
 TRANSCRIPT = "evidence"
 """A seventh column of logs that Certus wrote: the transcript of each row, which says rule, n and alpha."""
 
@@ -42,7 +47,7 @@ SIZES = {
 """Inputs of the splits that logs take every n-th of, to tell where one ends early."""
 
 _NAME = re.compile(
-    r"(?P<data>.+?)__(?P<net>.+?)__noise_(?P<trained>[\d.]+)__(?P<split>\w+?)__sigma_(?P<sigma>[\d.]+)"
+    r"(?P<data>.+?)__(?P<net>.+?)__noise_(?P<trained>\d*\.?\d+)__(?P<split>\w+?)__sigma_(?P<sigma>\d*\.?\d+)"
 )
 _CLOCK = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
@@ -99,10 +104,11 @@ def read_log(path: Path, settings: LogSettings) -> list[Row]:
     else:
         model, data = path.stem, "log"
     common = {"run": path.stem, "model": model, "data": data, "margin": math.nan, "norm": "l2"}
-    common |= {"eps": None}
+    common |= {"eps": None, "kind": CERTIFICATE, "threat": text({KIND: "l2", "eps": None})}
     rows = []
     for line, (own, record) in zip(found, records, strict=True):
         claim = {"method": f"smoothing sigma={own:g}", "confidence": statistical(record["alpha"])}
+        claim |= {"subject": smoothed_by(Gaussian(own))}
         told = record | {"log": path.stem}
         rows.append(sampled(common | line | claim, told, line["prediction"], line["radius"]))
     return [settled({name: row[name] for name in COLUMNS}) for row in rows]
@@ -167,7 +173,7 @@ def _assumed(
             f"its radii fit no usual alpha with sigma {sigma:g} and n = {settings.n}"
             f"{_guess(radii, noise)}; state n (--n), or alpha too (--log-alpha)"
         )
-    record = {"noise": repr(noise), "rule": repr(rule), "n0": settings.n0, "n": settings.n}
+    record = {"noise": to_json(noise), "rule": to_json(rule), "n0": settings.n0, "n": settings.n}
     record |= {"shared": False, "alpha": alpha, "fits": fits}
     return [(sigma, record)] * len(found)
 
@@ -217,7 +223,7 @@ def _guess(radii: np.ndarray, noise: Noise) -> str:
 def _lines(path: Path) -> list[Row]:
     found = []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with lines(path, LARGEST) as file:
             reader = csv.DictReader(file, delimiter="\t", strict=True)
             header = reader.fieldnames or ()
             missing = [name for name in FIELDS if name not in header]
@@ -252,7 +258,7 @@ def _entry(record: dict[str, Any], where: str) -> Row:
     if TRANSCRIPT in record:
         entry[TRANSCRIPT] = record[TRANSCRIPT]
     values = record.values()
-    odd = None in record or None in values
+    odd = None in record or None in values or not 0 <= entry["seconds"] < _LONGEST
     if odd or entry["prediction"] < -1 or not 0 <= entry["radius"] < math.inf:
         raise FileError(f"{where}: is not a line of a certification log")
     if said != correct(entry):
@@ -285,6 +291,8 @@ def _line(row: Row, record: Row) -> list[Any]:
             radius = float(noise.radius(record["probability"], record["runner_up"]))
     if not math.isfinite(radius):
         raise ArgumentError(f"input {row['index']} has no finite radius, which a log cannot say")
+    if not 0 <= row["seconds"] < _LONGEST:
+        raise ArgumentError(f"input {row['index']} has no time that a log can say")
     time = str(timedelta(seconds=row["seconds"]))
     numbers = [row["index"], row["label"], row["prediction"], repr(float(radius))]
     return [*numbers, int(correct(row)), time]

@@ -11,14 +11,14 @@ from certus.evaluation.metrics import (
     Figure,
     Row,
     attack_curve,
+    attacking,
     average_certified_radius,
     canonical,
-    certifies,
     clean_accuracy,
+    clip_of,
     curve,
     gap,
     group,
-    smoothed,
 )
 
 Runs = Sequence[dict[str, Any]]
@@ -27,9 +27,9 @@ Runs = Sequence[dict[str, Any]]
 def summary(rows: Sequence[Row], runs: Runs = (), grid: Iterable[float] = ()) -> list[Row]:
     """One dict for each model x data x method x norm x eps, in order of first appearance.
 
-    Keys: model, data, method, kind ("certificate" or "attack"), norm, eps, clean, certified, low,
+    Keys: model, data, method, kind ("certificate" or "attack"), subject, norm, eps, clean, certified, low,
     high, attack, attack_n, gap, gap_n, acr, abstained, median_seconds, train_seconds, confidence, n,
-    inputs, config. All figures but four are about the n inputs whose positions `inputs` lists: clean,
+    inputs, settings. All figures but four are about the n inputs whose positions `inputs` lists: clean,
     certified and abstained are fractions of them, acr is their mean; low and high are the 95% interval of
     certified, or of attack where kind is "attack"; clean of smoothing is the accuracy of the smoothed
     classifier, where an abstention is a mistake. A value that does not apply is None. `attack` is
@@ -42,7 +42,7 @@ def summary(rows: Sequence[Row], runs: Runs = (), grid: Iterable[float] = ()) ->
     known, rows = {run["run"]: run for run in runs}, weakest(rows)
     groups = group(rows, lambda row: _key(row, known))
     attacks = group(
-        (row for part in groups.values() if is_attack(part, known) for row in part),
+        (row for row in rows if attacking(row)),
         lambda row: _classifier(row, known),
     )
     levels = group(
@@ -58,15 +58,6 @@ def summary(rows: Sequence[Row], runs: Runs = (), grid: Iterable[float] = ()) ->
     return lines
 
 
-def is_attack(rows: Sequence[Row], runs: dict[str, dict[str, Any]]) -> bool:
-    """Whether rows of one method are an attack's: the run says so, or they prove nothing."""
-    config = str(runs.get(rows[0]["run"], {}).get("config", ""))
-    if config:
-        return config.startswith("attack ")
-    reasons = {row["reason"] for row in rows}
-    return "survived" in reasons and not any(map(certifies, rows))
-
-
 def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]) -> Row:
     run = known.get(part[0]["run"], {})
     here = [r for r in part if r["eps"] is None or canonical(r["eps"]) == eps]
@@ -75,15 +66,15 @@ def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]
     attack = _attacked([row for row in attacks if row["index"] in asked], eps)
     certified: Figure | None = None
     difference = Figure(math.nan, 0)
-    attacking = is_attack(part, known)
-    if attacking:
+    against = attacking(part[0])
+    if against:
         attack = own = _point(attack_curve(part, [eps]))
     else:
         own = certified = _point(curve(part, [eps]))
         difference = gap([row for row in part if row["index"] in asked], attacks, eps)
     return {
-        **{key: part[0][key] for key in ("model", "data", "method", "norm")},
-        "kind": "attack" if attacking else "certificate",
+        **{key: part[0][key] for key in ("model", "data", "method", "norm", "subject")},
+        "kind": "attack" if against else "certificate",
         "eps": eps,
         "clean": figure.value,
         "certified": certified.value if certified else None,
@@ -94,7 +85,7 @@ def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]
         "gap": difference.value if difference.n else None,
         "gap_n": difference.n,
         "acr": None
-        if attacking
+        if against
         else average_certified_radius([row for row in part if row["index"] in asked]).value,
         "abstained": sum(row["prediction"] < 0 for row in here) / len(here),
         "median_seconds": statistics.median(row["seconds"] for row in here),
@@ -102,7 +93,7 @@ def _line(part: list[Row], eps: float, attacks: list[Row], known: dict[str, Any]
         "confidence": min(row["confidence"] for row in here),
         "n": figure.n,
         "inputs": tuple(sorted(asked)),
-        "config": run.get("config", ""),
+        "settings": run.get("settings", ""),
     }
 
 
@@ -126,15 +117,15 @@ def _levels(part: list[Row], found: list[Row], grid: list[float]) -> list[float]
 
 def _classifier(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
     run = known.get(row["run"], {})
-    hashes = (run.get(key) for key in ("model_hash", "data_hash", "clip"))
-    return (row["model"], row["data"], row["norm"], smoothed(row), *hashes)
+    hashes = (run.get(key) for key in ("model_hash", "data_hash"))
+    return (row["model"], row["data"], row["norm"], row["subject"], str(clip_of(row)), *hashes)
 
 
 def _key(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
     run = known.get(row["run"], {})
     # certificates of several runs spend an alpha each; an attack's runs differ in eps alone
     alone = row["run"] if row["confidence"] < 1 and row["eps"] is None else None
-    return (*_classifier(row, known), row["method"], run.get("config"), alone)
+    return (*_classifier(row, known), row["method"], run.get("settings"), alone)
 
 
 def _train_seconds(run: dict[str, Any]) -> float | None:

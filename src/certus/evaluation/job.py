@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,17 +13,19 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError, Certificates, Progress, validate
+from certus.core.claim import Claim
+from certus.core.kinds import text
 from certus.core.progress import silent
 from certus.evaluation.block import Work
-from certus.evaluation.source import source_hash, version
-from certus.threats import NORMS, NormBall
+from certus.evaluation.source import code_of, source_hash, version
+from certus.threats import NormBall
 
 
 class Certifies(Protocol):
-    """What is asked of a certifier (`certus.certifiers.Certifier`, or `AttackRunner`).
+    """What is asked of a certifier (`certus.certifiers.Certifier`): a proof, an attack or a statistic.
 
     block is how many inputs are handled together; gives_radius says whether one run gives a radius
-    that is valid for every eps up to it; describe() is the full configuration as text.
+    that is valid for every eps up to it.
     """
 
     @property
@@ -49,8 +51,8 @@ class Certifies(Protocol):
     ) -> Certificates:
         """One answer for each input x [B, *shape] with label y [B]."""
 
-    def describe(self) -> str:
-        """The full configuration, which rows are keyed by."""
+    def claim(self, threat: str) -> Claim:
+        """What the answers claim; the threat as text of JSON."""
 
 
 class Data(Protocol):
@@ -102,36 +104,54 @@ class Job:
         if self.limit is not None:
             validate.count(self.limit, "limit")
         validate.count(self.certifier.block, "block")
-        if not isinstance(self.threat, NormBall) or self.threat.norm not in NORMS:
+        if not hasattr(self.threat, "to_json"):
             raise ArgumentError(
-                f"evaluation takes a ball in {', '.join(NORMS)}, got {type(self.threat).__name__}"
+                f"threat must be one such as certus.Linf(0.1), got {type(self.threat).__name__}"
             )
-        if not self.certifier.gives_radius and torch.as_tensor(self.threat.eps).numel() != 1:
-            raise ArgumentError("evaluation needs one number as eps, the same for every input")
+
+        size, given = len(self.data.x_test), self.threat.inputs
+        if given not in (None, size):
+            raise ArgumentError(f"the threat is given for {given} inputs, the data has {size}")
+
+    @property
+    def _ball(self) -> NormBall | None:
+        """The threat as a ball of one size; None where it has no single size."""
+        one = isinstance(self.threat, NormBall) and torch.as_tensor(self.threat.eps).numel() == 1
+        return self.threat if one else None
+
+    @property
+    def size(self) -> float:
+        """The threat's eps; 1, the threat as it is, where it has no single size."""
+        return 1.0 if self._ball is None else float(self._ball.eps)
 
     @property
     def eps(self) -> float | None:
-        """The threat's eps; None where the certifier gives a radius by itself."""
-        if self.certifier.gives_radius:
-            return None
-        eps = self.threat.eps
-        return float(eps.item() if isinstance(eps, Tensor) else eps)
+        """`size`; None where the certifier gives a radius by itself."""
+        return None if self.certifier.gives_radius and self._ball is not None else self.size
 
     @property
-    def question(self) -> NormBall:
+    def question(self) -> Any:
         """The threat that the certifier is asked about: eps 0 where it gives a radius by itself.
 
         Otherwise its verdict would depend on an eps that is no part of the key, and a radius below
         that eps would count as nothing.
         """
-        return NORMS[self.threat.norm](0.0, self.threat.clip) if self.eps is None else self.threat
+        if self.eps is not None:
+            return self.threat
+        return type(self.threat)(0.0, self.threat.clip)
 
     @property
-    def clip(self) -> str:
-        """The valid range of inputs as JSON text."""
-        return json.dumps(
-            None if self.threat.clip is None else [float(v) for v in self.threat.clip]
-        )
+    def norm(self) -> str:
+        """The threat's norm, followed by a hash where it has no single size."""
+        if self._ball is not None:
+            return self.threat.norm
+        return f"{self.threat.norm}:{hashlib.sha256(text(self.threat.to_json()).encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def claim(self) -> Claim:
+        """What all rows of the job have in common. Raises ArgumentError where settings cannot be told."""
+        threat = self.threat.to_json()
+        return self.certifier.claim(text(threat | {"eps": None} if self.eps is None else threat))
 
     @cached_property
     def data_hash(self) -> str:
@@ -140,20 +160,15 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Hash of everything that the rows depend on, except which inputs are asked for."""
-        parts = [
-            self.model_hash,
-            self.data_hash,
-            self.certifier.name,
-            self.certifier.describe(),
-            self.threat.norm,
-            repr(self.eps),
-            self.clip,
-            str(self.seed),
-            version(),
-            source_hash(),
-        ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        """Hash of all that the rows depend on: claim, weights, data, seed and what computes them."""
+        parts = {
+            "claim": asdict(self.claim),
+            "model": self.model_hash,
+            "data": self.data_hash,
+            "seed": self.seed,
+            "code": code_of(self.certifier, self.threat),
+        }
+        return hashlib.sha256(text(parts).encode()).hexdigest()[:16]
 
     def wanted(self) -> list[int]:
         """Positions in the test split, ascending; ArgumentError where one does not exist."""
@@ -175,8 +190,9 @@ class Job:
             model_name=self.model_name,
             data_name=self.data.name,
             certifier=self.certifier,
+            claim=self.claim,
             question=self.question,
-            norm=self.threat.norm,
+            norm=self.norm,
             eps=self.eps,
         )
 
@@ -193,11 +209,9 @@ class Job:
             "model": self.model_name,
             "data": self.data.name,
             "split_size": len(self.data.x_test),
-            "method": self.certifier.name,
-            "config": self.certifier.describe(),
-            "norm": self.threat.norm,
+            **asdict(self.claim),
+            "norm": self.norm,
             "eps": self.eps,
-            "clip": self.clip,
             "seed": self.seed,
             "versions": json.dumps(versions, sort_keys=True),
             "model_hash": self.model_hash,

@@ -6,71 +6,28 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from certus.core import ArgumentError, FileError
 from certus.evaluation.claim import settled
+from certus.evaluation.columns import COLUMNS, RUN_COLUMNS
+from certus.evaluation.connection import connected, foreign
+from certus.evaluation.legacy import CLAIMED, OLD_RUN_COLUMNS, claimed, completed
+from certus.evaluation.witness import WITNESS, unpacked
 
 APPLICATION = 0x43455254  # "CERT", the mark by which SQLite files of Certus are known
-SCHEMA = 3
-READS = (1, 2, SCHEMA)
-"""Schema 1 lacks the column `evidence`, schemas 1 and 2 hold the verdict at eps 0 in rows without eps.
+SCHEMA = 4
+READS = (1, 2, 3, SCHEMA)
+"""Schema 1 lacks the column `evidence`, 1 and 2 hold the verdict at eps 0 in rows without eps, and
+1 to 3 a configuration as text instead of a claim, and no witnesses.
 
-Such files are read as what they mean, and become schema 3 with the first thing that is written to them.
+Such files are read as what they mean, and become schema 4 with the first thing that is written to them.
 """
-
-COLUMNS: dict[str, type] = {
-    "run": str,
-    "model": str,
-    "data": str,
-    "index": int,
-    "label": int,
-    "prediction": int,
-    "verdict": str,
-    "reason": str,
-    "radius": float,
-    "margin": float,
-    "method": str,
-    "norm": str,
-    "eps": float,
-    "confidence": float,
-    "seconds": float,
-    "evidence": str,
-}
-"""Columns of a row; `eps` may be None, the other numbers may be NaN but are never missing.
-
-verdict is about the threat of size eps. A row without eps is about no threat: its verdict is "", and its
-radius is what it claims (0: nothing).
-
-evidence is JSON text: all that a statistical certificate rests on (`evaluation.transcript`), "" where
-there is none.
-"""
-
-RUN_COLUMNS: dict[str, type] = {
-    "run": str,
-    "model": str,
-    "data": str,
-    "split_size": int,
-    "method": str,
-    "config": str,
-    "norm": str,
-    "eps": float,
-    "clip": str,
-    "seed": int,
-    "versions": str,
-    "model_hash": str,
-    "data_hash": str,
-    "card": str,
-    "started": str,
-}
-"""Columns of a run; `eps` may be None; clip, versions and card are JSON text."""
 
 VERDICTS = ("verified", "falsified", "unknown")
 
-_MEANING = {
-    "verdict": "CASE WHEN rows.eps IS NULL THEN '' ELSE rows.verdict END",
-    "radius": "CASE WHEN rows.eps IS NULL AND rows.verdict NOT IN ('', 'verified') THEN 0.0 "
-    "ELSE rows.radius END",
-}
-"""What columns of a file of any schema mean."""
+_STORED = {name: kind for name, kind in COLUMNS.items() if name not in CLAIMED}
+"""Columns of the table of rows; the others are their run's."""
 
 _SQL = {str: "TEXT NOT NULL", int: "INTEGER NOT NULL", float: "REAL"}
 
@@ -79,19 +36,15 @@ class Ledger:
     """Evaluation rows in one SQLite file (WAL), which several processes may use at once.
 
     A block of rows is written in one transaction: a process that is killed loses at most the block
-    in progress and never leaves half of one. With create=False the file must exist. `wait` is how
-    many seconds to wait for another process that is writing. Everything that SQLite cannot do (not
-    a ledger, damaged, locked, disk full) is a FileError of one line.
+    in progress and never leaves half of one. With create=False the file must exist, and may lie where
+    nothing can be written. `wait` is how many seconds to wait for another process that is writing.
+    Everything that SQLite cannot do (not a ledger, damaged, locked, disk full) is a FileError of one line.
     """
 
     def __init__(self, path: str | Path, *, create: bool = True, wait: float = 10.0) -> None:
         self.path = Path(path)
-        if not create and not self.path.is_file():
-            raise FileError(f"{self.path}: there is no such ledger")
-        if not self.path.parent.is_dir():
-            raise FileError(f"{self.path}: the folder does not exist; create it first")
         with self._speaking():
-            self._db = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
+            self._db = connected(self.path, create=create, wait=wait)
         try:
             with self._speaking():
                 self._open()
@@ -123,14 +76,30 @@ class Ledger:
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store a block of rows (the columns of COLUMNS) in one transaction: all of them or none.
 
-        A row of the same run and index is replaced. The run must have been added before. Rows are
-        `claim.settled`: FileError for one that contradicts itself.
+        A row of the same run and index is replaced. The run must have been added before, and its claim be
+        that of the rows. A row may bring its witness (`evaluation.witness`). Rows are `claim.settled`:
+        FileError for one that contradicts itself.
         """
-        values = [_values(self._settled(_complete(row, COLUMNS)), COLUMNS) for row in rows]
-        marks = ", ".join("?" * len(COLUMNS))
+        plain = [{name: v for name, v in row.items() if name != WITNESS} for row in rows]
+        settled_rows = [self._settled(_complete(row, COLUMNS)) for row in plain]
         with self._transaction():
             self._upgrade()
-            self._db.executemany(f"INSERT OR REPLACE INTO rows VALUES ({marks})", values)
+            self._same_claim(settled_rows)
+            self._insert("rows", _STORED, settled_rows)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO witnesses VALUES (?, ?, ?)",
+                [(r["run"], r["index"], r[WITNESS]) for r in rows if r.get(WITNESS) is not None],
+            )
+
+    def witness(self, run: str, index: int) -> Tensor | None:
+        """The replayed counterexample [*shape] of an input, None where there is none."""
+        if self._pragma("user_version") < SCHEMA:
+            return None
+        with self._speaking():
+            found = self._db.execute(
+                "SELECT value FROM witnesses WHERE run = ? AND idx = ?", (run, index)
+            ).fetchone()
+        return None if found is None else unpacked(found[0])
 
     def done(self, run: str) -> set[int]:
         """The indices of the inputs that this run has rows for."""
@@ -146,12 +115,13 @@ class Ledger:
             raise ArgumentError(
                 f"rows have no column {unknown[0]!r} (they have: {', '.join(COLUMNS)})"
             )
-        where = " AND ".join(f"{_meaning(name)} = ?" for name in wanted) or "1"
         with self._speaking():
-            names = self._columns()
+            if self._pragma("user_version") < SCHEMA:
+                return [r for r in self._older_rows() if all(r[n] == v for n, v in wanted.items())]
+            where = " AND ".join(f"{_place(name)} = ?" for name in wanted) or "1"
             query = (
-                f"SELECT {names} FROM rows JOIN runs USING (run) WHERE {where} "
-                "ORDER BY runs.rowid, rows.idx"
+                f"SELECT {', '.join(map(_place, COLUMNS))} FROM rows JOIN runs USING (run) "
+                f"WHERE {where} ORDER BY runs.rowid, rows.idx"
             )
             found = self._db.execute(query, tuple(wanted.values())).fetchall()
         return [self._settled(self._typed(values, COLUMNS)) for values in found]
@@ -159,8 +129,34 @@ class Ledger:
     def runs(self) -> list[dict[str, Any]]:
         """Every run, first added first."""
         with self._speaking():
+            if self._pragma("user_version") < SCHEMA:
+                return self._older_runs()
             found = self._db.execute("SELECT * FROM runs ORDER BY rowid").fetchall()
         return [self._typed(values, RUN_COLUMNS) for values in found]
+
+    def _older_runs(self) -> list[dict[str, Any]]:
+        """Runs of schemas 1 to 3, as they are written now."""
+        names = ", ".join(OLD_RUN_COLUMNS)
+        found = self._db.execute(f"SELECT {names} FROM runs ORDER BY rowid").fetchall()
+        runs = [self._typed(values, OLD_RUN_COLUMNS) for values in found]
+        first: dict[str, Any] = {}
+        for row in self._older_rows():
+            first.setdefault(row["run"], row)
+        return [claimed(run, first.get(run["run"])) for run in runs]
+
+    def _older_rows(self) -> list[dict[str, Any]]:
+        """Rows of schemas 1 to 3, as they are written now."""
+        absent = {"evidence"} if self._pragma("user_version") == 1 else set()
+        old = {name: kind for name, kind in COLUMNS.items() if name not in CLAIMED}
+        names = ", ".join("''" if n in absent else f"rows.{_sql_name(n)}" for n in old)
+        found = self._db.execute(
+            f"SELECT {names} FROM rows JOIN runs USING (run) ORDER BY runs.rowid, rows.idx"
+        ).fetchall()
+        told = ", ".join(OLD_RUN_COLUMNS)
+        runs = self._db.execute(f"SELECT {told} FROM runs").fetchall()
+        known = {run[0]: dict(zip(OLD_RUN_COLUMNS, run, strict=True)) for run in runs}
+        rows = [self._typed(values, old) for values in found]
+        return [self._settled(row) for row in completed(rows, known)]
 
     def _open(self) -> None:
         """Create the tables in an empty file; otherwise check that this is a sound ledger."""
@@ -169,7 +165,7 @@ class Ledger:
         mark = self._pragma("application_id")
         if empty and mark == 0:
             self._create()
-        elif mark != APPLICATION:
+        elif mark != APPLICATION or foreign(self._db):
             raise FileError(f"{self.path}: this is a database, but not a Certus ledger")
         version = self._pragma("user_version")
         if version not in READS:
@@ -186,34 +182,50 @@ class Ledger:
     def _create(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         with self._transaction():
-            self._db.execute(
-                f"CREATE TABLE IF NOT EXISTS runs ({_declare(RUN_COLUMNS)}, PRIMARY KEY (run))"
-            )
-            self._create_rows("rows")
+            self._create_tables()
             self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
 
-    def _create_rows(self, name: str) -> None:
+    def _create_tables(self) -> None:
         verdicts = ", ".join(f"'{verdict}'" for verdict in VERDICTS)
+        make = "CREATE TABLE IF NOT EXISTS"
+        self._db.execute(f"{make} runs ({_declare(RUN_COLUMNS)}, PRIMARY KEY (run))")
         self._db.execute(
-            f"CREATE TABLE IF NOT EXISTS {name} ({_declare(COLUMNS)}, PRIMARY KEY (run, idx), "
+            f"{make} rows ({_declare(_STORED)}, PRIMARY KEY (run, idx), "
             "FOREIGN KEY (run) REFERENCES runs (run), "
             f"CHECK (CASE WHEN eps IS NULL THEN verdict = '' ELSE verdict IN ({verdicts}) END))"
         )
+        self._db.execute(
+            f"{make} witnesses (run TEXT NOT NULL, idx INTEGER NOT NULL, value BLOB NOT NULL, "
+            "PRIMARY KEY (run, idx))"
+        )
+        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def _upgrade(self) -> None:
-        """Write the rows of an older file anew, within the transaction that writes to it."""
+        """Write an older file anew, within the transaction that writes to it."""
         if self._pragma("user_version") < SCHEMA:
-            self._create_rows("upgraded")
-            self._db.execute(f"INSERT INTO upgraded SELECT {self._columns()} FROM rows")
+            runs, rows = self._older_runs(), self._older_rows()
             self._db.execute("DROP TABLE rows")
-            self._db.execute("ALTER TABLE upgraded RENAME TO rows")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+            self._db.execute("DROP TABLE runs")
+            self._create_tables()
+            self._insert("runs", RUN_COLUMNS, runs)
+            self._insert("rows", _STORED, rows)
 
-    def _columns(self) -> str:
-        """The columns of a row in SQL, whatever the schema of the file."""
-        absent = {"evidence"} if self._pragma("user_version") == 1 else set()
-        return ", ".join("''" if name in absent else _meaning(name) for name in COLUMNS)
+    def _insert(self, table: str, columns: dict[str, type], records: Sequence[Any]) -> None:
+        marks = ", ".join("?" * len(columns))
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
+            [_values(record, columns) for record in records],
+        )
+
+    def _same_claim(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """FileError where a row claims something else than its run."""
+        for run in {row["run"] for row in rows}:
+            found = self._db.execute(
+                f"SELECT {', '.join(CLAIMED)} FROM runs WHERE run = ?", (run,)
+            ).fetchone()
+            others = {tuple(r[n] for n in CLAIMED) for r in rows if r["run"] == run} - {found}
+            if found is not None and others:  # SQLite itself refuses rows without a run
+                raise FileError(f"{self.path}: rows of run {run} claim something else than it does")
 
     def _pragma(self, name: str) -> Any:
         found = self._db.execute(f"PRAGMA {name}").fetchone()
@@ -236,7 +248,7 @@ class Ledger:
         """Turn every error of SQLite into one line that names the file."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
             raise FileError(f"{self.path}: {_advice(error)}") from error
 
     def _settled(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -284,11 +296,11 @@ def _sql_name(name: str) -> str:
     return "idx" if name == "index" else name
 
 
-def _meaning(name: str) -> str:
-    return _MEANING.get(name, f"rows.{_sql_name(name)}")
+def _place(name: str) -> str:
+    return f"{'rows' if name in _STORED else 'runs'}.{_sql_name(name)}"
 
 
-def _advice(error: sqlite3.Error) -> str:
+def _advice(error: Exception) -> str:
     text = str(error)
     if "locked" in text or "busy" in text:
         return "another process is writing to the ledger; wait for it or choose another file"

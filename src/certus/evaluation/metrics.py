@@ -1,6 +1,7 @@
 """Figures from evaluation rows: pure functions, and every figure carries its n.
 
-A row is a plain dict with the columns of `certus.evaluation.ledger.COLUMNS`. An input is certified
+A row is a plain dict with the columns of `certus.evaluation.ledger.COLUMNS`; what it claims, and of which
+function, its columns kind, subject and threat say, never its method's name. An input is certified
 at eps where the prediction is the label and the certificate reaches eps: its radius where the row has
 no threat of its own, else the eps that its verdict "verified" is about; an abstention is never
 correct. Certificates of one deterministic method may be combined, because balls are nested; a
@@ -16,9 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from certus.core import ArgumentError
+from certus.core.claim import ATTACK, NETWORK
+from certus.core.kinds import parsed
 from certus.smoothing.statistics import accuracy_interval
 
 Row = dict[str, Any]
+
+UNTOLD = "untold"
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,18 @@ def reach(row: Row) -> float:
 
 
 def smoothed(row: Mapping[str, Any]) -> bool:
-    """Whether the row is about the smoothed classifier ("smoothing", "smoothed-pgd", ...)."""
-    return str(row["method"]).strip().casefold().startswith("smooth")
+    """Whether the row is about a function made of the network, such as the smoothed classifier."""
+    return bool(row["subject"] != NETWORK)
+
+
+def attacking(row: Mapping[str, Any]) -> bool:
+    """Whether the row is an attack's, which certifies nothing."""
+    return bool(row["kind"] == ATTACK)
+
+
+def clip_of(row: Mapping[str, Any]) -> Any:
+    """The range that the row's threat is cut to: [low, high], None, or UNTOLD where it is not known."""
+    return parsed(row["threat"]).get("clip", UNTOLD)
 
 
 def curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
@@ -94,7 +109,7 @@ def curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
     is certified. Raises ArgumentError for rows of several methods, models, data sets or norms, and
     for several runs of a statistical method: its alpha holds for each run by itself.
     """
-    _same(rows, "model", "data", "norm", "method")
+    _same(rows, "model", "data", "norm", "method", "subject")
     _one_alpha(rows)
     best = _best(rows)
     reaches = {level: sorted(best[i] for i in asked) for level, asked in _asked(rows).items()}
@@ -112,13 +127,9 @@ def attack_curve(rows: Sequence[Row], grid: Iterable[float]) -> Curve:
     Several attacks on one model may be given together. It is an upper bound of the true robust
     accuracy. At an eps between two attacked ones the inputs of the smaller count. Raises
     ArgumentError for rows of several models, data sets or norms, or that mix a smoothed classifier
-    with its base.
+    with its base or with another.
     """
-    _same(rows, "model", "data", "norm")
-    if len({smoothed(row) for row in rows}) > 1:
-        raise ArgumentError(
-            "attacks on a smoothed classifier and on its base are different figures"
-        )
+    _same(rows, "model", "data", "norm", "subject")
     broken: dict[int, float] = defaultdict(lambda: math.inf)
     for row in rows:
         broken[row["index"]] = min(broken[row["index"]], _falls(row))
@@ -151,7 +162,7 @@ def average_certified_radius(rows: Sequence[Row]) -> Figure:
     For a method that decides one eps at a time it is the mean of the largest eps certified: a lower
     bound. Raises what `curve` raises.
     """
-    _same(rows, "model", "data", "norm", "method")
+    _same(rows, "model", "data", "norm", "method", "subject")
     _one_alpha(rows)
     best = _best(rows)
     total = math.fsum(max(value, 0.0) for value in best.values())
@@ -241,7 +252,9 @@ def _same(rows: Sequence[Row], *columns: str) -> None:
     for column in columns:
         values = sorted({str(row[column]) for row in rows})
         if len(values) > 1:
-            raise ArgumentError(f"one figure needs rows of one {column}, got {', '.join(values)}")
+            raise ArgumentError(
+                f"one figure needs rows of one {column}, got {', '.join(v[:80] for v in values)}"
+            )
 
 
 def _one_alpha(rows: Sequence[Row]) -> None:

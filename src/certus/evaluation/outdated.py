@@ -3,8 +3,18 @@
 from certus.evaluation.job import Job
 from certus.evaluation.ledger import Ledger
 
-_ASKED = ("model_hash", "data_hash", "method", "config", "norm", "eps", "clip", "seed")
-"""What a job's key depends on, but for the version and the code of Certus."""
+_ASKED = (
+    "model_hash",
+    "data_hash",
+    "kind",
+    "subject",
+    "threat",
+    "method",
+    "settings",
+    "alpha",
+    "seed",
+)
+"""What a job's key depends on, but for the code of Certus."""
 
 
 def outdated(job: Job, ledger: Ledger) -> int:

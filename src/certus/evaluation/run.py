@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import groupby
 
-import torch
-
 from certus.core import Progress
+from certus.core.claim import ATTACK
 from certus.core.progress import silent
 from certus.evaluation.block import Blocks, Row
 from certus.evaluation.job import Job
@@ -63,10 +62,9 @@ def evaluate(
 
 def _counted(job: Job) -> tuple[str, Callable[[Row], bool]]:
     """What the progress note counts, in a word, and whether a row is one of it."""
-    if job.certifier.describe().startswith("attack "):
+    if job.claim.kind == ATTACK:
         return "broken", lambda row: row["verdict"] == "falsified"
-    sizes = torch.as_tensor(job.threat.eps, dtype=torch.float64)
-    eps = canonical(float(sizes)) if sizes.numel() == 1 else 0.0
+    eps = canonical(job.size)
     radii = job.eps is None and eps == 0.0
     return "radius > 0:" if radii else "certified", lambda row: reach(row) >= eps
 

@@ -1,7 +1,5 @@
 """Sandwich: certificates below, counterexamples above; where they cross, one of them is wrong."""
 
-import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,20 +7,21 @@ from typing import Any
 from scipy.special import betainc
 
 from certus.core import ContradictionError
+from certus.core.claim import EXACT, NETWORK, same_subject
 from certus.evaluation.claim import weakest
-from certus.evaluation.comparison import is_attack
 from certus.evaluation.metrics import (
+    UNTOLD,
     Row,
     asked_at,
+    attacking,
     canonical,
     certifies,
+    clip_of,
     correct,
     group,
     reach,
-    smoothed,
 )
 
-EXACT = ("milp", "exact", "bab")
 IMPROBABLE = 1e-6
 
 
@@ -79,13 +78,13 @@ def check(rows: Sequence[Row], runs: Sequence[dict[str, Any]] = ()) -> Sandwich:
     """Compare every certificate with every counterexample for the same input.
 
     A proof (confidence 1, certified to r) and a counterexample at eps <= r in the same norm
-    contradict; a clean input that is misclassified is a counterexample at eps 0. Methods whose
-    names begin with "smooth" speak of the smoothed classifier and are compared with each other
-    only. Confidences are the smaller of row and transcript. Statistical claims raise only where the
+    contradict; a clean input that is misclassified is a counterexample at eps 0. Rows are compared where
+    they speak of one function (`same_subject`), in a clip of which the counterexample's is part.
+    Confidences are the smaller of row and transcript. Statistical claims raise only where the
     number of contradictions has probability < 1e-6 under the stated confidence. Where exact methods
     ran on fewer inputs than others, a layer without them, about more inputs, comes before the one with
-    them. With `runs`, rows are compared only where model, data and clip are known to fit together;
-    without, models are told apart by name. Raises ContradictionError naming model, input, methods
+    them. With `runs`, rows are compared only where weights and data are the same; without, models are told
+    apart by name. Raises ContradictionError naming model, input, methods
     and numbers.
     """
     known, rows = {run["run"]: run for run in runs}, weakest(rows)
@@ -95,7 +94,7 @@ def check(rows: Sequence[Row], runs: Sequence[dict[str, Any]] = ()) -> Sandwich:
         if certifies(row) and not correct(row):
             raise ContradictionError(_contradiction(row, row))
         if reach(row) >= 0:
-            against = [f for f in falls.get(_input(row, known), []) if _comparable(row, f, known)]
+            against = [f for f in falls.get(_input(row, known), []) if _comparable(row, f)]
             pairs.append((row, against))
     for row, against in pairs:
         for fall in against:
@@ -117,11 +116,13 @@ def _statistical(
     rows: Sequence[Row], pairs: list[tuple[Row, list[Row]]], known: dict[str, Any]
 ) -> tuple[Statistical, ...]:
     """Count contradictions of claims that may fail, and raise where there are too many."""
-    attacks = group((r for r in rows if _is_attack(r)), lambda row: _input(row, known))
+    attacks = group(
+        (r for r in rows if attacking(r) or _falsified(r)), lambda row: _input(row, known)
+    )
     found = []
     unsure = [(row, against) for row, against in pairs if _uncertain(row, against)]
     for run, part in group([row for row, _ in unsure], lambda row: row["run"]).items():
-        tested = [r for r in part if _tested(r, attacks.get(_input(r, known), []), known)]
+        tested = [r for r in part if _tested(r, attacks.get(_input(r, known), []))]
         broken = [
             row
             for row, against in unsure
@@ -149,46 +150,36 @@ def _uncertain(row: Row, against: list[Row]) -> bool:
     return row["confidence"] < 1 or any(fall["confidence"] < 1 for fall in against)
 
 
-def _tested(row: Row, attacks: list[Row], known: dict[str, Any]) -> bool:
-    return any(_level(a) <= reach(row) and _comparable(row, a, known) for a in attacks)
+def _tested(row: Row, attacks: list[Row]) -> bool:
+    return any(_level(a) <= reach(row) and _comparable(row, a) for a in attacks)
 
 
 def _failing(row: Row, attacks: list[Row]) -> float:
     """Probability that the certificate, or one of the attacks' own predictions, is wrong."""
-    return min(1.0, 1 - row["confidence"] + sum(1 - a["confidence"] for a in attacks))
+    own = sum(1 - a["confidence"] for a in attacks if _comparable(row, a))
+    return min(1.0, 1 - row["confidence"] + own)
 
 
 def _layers(rows: Sequence[Row], known: dict[str, Any]) -> tuple[Layer, ...]:
     """Counts at every eps of the base classifiers (proofs only, so every order is a theorem)."""
     found = []
-    proofs = [row for row in rows if row["confidence"] >= 1 and not smoothed(row)]
-    for part in group(proofs, lambda row: (*_classifier(row, known), _clip(row, known))).values():
-        kinds = _kinds(part, known)
+    proofs = [row for row in rows if row["confidence"] >= 1 and row["subject"] == NETWORK]
+    for part in group(proofs, lambda row: (*_classifier(row, known), str(clip_of(row)))).values():
+        kinds = group(part, lambda row: row["kind"])
         for eps in sorted({canonical(row["eps"]) for row in part if row["eps"] is not None}):
             found += _layers_at(part, kinds, eps)
     return tuple(found)
 
 
-def _kinds(part: list[Row], known: dict[str, Any]) -> dict[str, list[Row]]:
-    """The rows of one classifier by what they are: of attacks, of exact or of incomplete methods."""
-    found: dict[str, list[Row]] = {}
-    for own in group(part, lambda row: (row["method"], row["run"])).values():
-        exact = own[0]["method"] in EXACT
-        attack = is_attack([row for row in part if row["method"] == own[0]["method"]], known)
-        kind = "exact" if exact else "attacked" if attack else "certified"
-        found.setdefault(kind, []).extend(own)
-    return found
-
-
 def _layers_at(part: list[Row], kinds: dict[str, list[Row]], eps: float) -> list[Layer]:
     """The layer of the inputs that every kind was run on; before it that without exact methods, if larger."""
-    asked = {kind: asked_at(rows, eps, attack=kind == "attacked") for kind, rows in kinds.items()}
-    others = [inputs for kind, inputs in asked.items() if kind != "exact"]
+    asked = {kind: asked_at(rows, eps, attack=attacking(rows[0])) for kind, rows in kinds.items()}
+    others = [inputs for kind, inputs in asked.items() if kind != EXACT]
     wide = set.intersection(*others) if others else set()
     shared = set.intersection(*asked.values())
     found = []
-    if "exact" in kinds and len(wide) > len(shared):
-        without = [row for row in part if row["method"] not in EXACT]
+    if EXACT in kinds and len(wide) > len(shared):
+        without = [row for row in part if row["kind"] != EXACT]
         found.append(_layer(without, eps, wide))
     return [*found, _layer(part, eps, shared)] if shared else found
 
@@ -196,7 +187,7 @@ def _layers_at(part: list[Row], kinds: dict[str, list[Row]], eps: float) -> list
 def _layer(part: list[Row], eps: float, inputs: set[int]) -> Layer:
     here = [row for row in part if row["index"] in inputs]
     proven = [row for row in here if reach(row) >= eps]
-    certified = {row["index"] for row in proven if row["method"] not in EXACT}
+    certified = {row["index"] for row in proven if row["kind"] != EXACT}
     exact = {row["index"] for row in proven}
     fallen = {row["index"] for row in here if _falsified(row) and _level(row) <= eps}
     first = part[0]
@@ -205,7 +196,7 @@ def _layer(part: list[Row], eps: float, inputs: set[int]) -> Layer:
         eps=eps,
         n=len(inputs),
         certified=len(certified),
-        exact=len(exact) if any(row["method"] in EXACT for row in part) else None,
+        exact=len(exact) if any(row["kind"] == EXACT for row in part) else None,
         attacked=len(inputs - fallen),
         decided=len(exact | fallen),
     )
@@ -220,10 +211,6 @@ def _falsified(row: Row) -> bool:
     return row["verdict"] == "falsified" or wrong
 
 
-def _is_attack(row: Row) -> bool:
-    return _falsified(row) or row["reason"] == "survived"
-
-
 def _level(row: Row) -> float:
     """The eps of an attack: 0 for a misclassified clean input, inf where the row has none."""
     if row["reason"] == "misclassified" or (not correct(row) and row["prediction"] >= 0):
@@ -234,36 +221,21 @@ def _level(row: Row) -> float:
 def _classifier(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
     run = known.get(row["run"], {})
     hashes = (run.get("model_hash"), run.get("data_hash"))
-    return (row["model"], row["data"], row["norm"], smoothed(row), *hashes)
+    return (row["model"], row["data"], row["norm"], *hashes)
 
 
 def _input(row: Row, known: dict[str, Any]) -> tuple[Any, ...]:
     return (*_classifier(row, known), row["index"])
 
 
-def _comparable(proof: Row, fall: Row, known: dict[str, Any]) -> bool:
-    """Whether both speak of one classifier and the counterexample lies in the proof's clip."""
-    noises = {_noise(row, known) for row in (proof, fall)} - {None}
-    if len(noises) > 1:
+def _comparable(proof: Row, fall: Row) -> bool:
+    """Whether both speak of one function and the counterexample lies in the proof's clip."""
+    if not same_subject(proof["subject"], fall["subject"]):
         return False
-    outer, inner = _clip(proof, known), _clip(fall, known)
-    if outer is None or inner is None or outer == inner:
+    outer, inner = clip_of(proof), clip_of(fall)
+    if UNTOLD in (outer, inner) or outer is None or outer == inner:
         return True
-    outer, inner = json.loads(outer), json.loads(inner)
-    if outer is None:
-        return True
-    return inner is not None and outer[0] <= inner[0] and inner[1] <= outer[1]
-
-
-def _clip(row: Row, known: dict[str, Any]) -> Any:
-    """The clip of the row's run as JSON text; None where the run is not given."""
-    return known.get(row["run"], {}).get("clip")
-
-
-def _noise(row: Row, known: dict[str, Any]) -> str | None:
-    """The noise that a configuration names: another noise is another smoothed classifier."""
-    found = re.search(r"noise=(\w+\([^()]*\))", known.get(row["run"], {}).get("config", ""))
-    return found.group(1) if found else None
+    return inner is not None and bool(outer[0] <= inner[0] and inner[1] <= outer[1])
 
 
 def _contradiction(proof: Row, fall: Row) -> str:

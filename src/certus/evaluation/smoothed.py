@@ -16,7 +16,7 @@ from certus.evaluation.metrics import (
     curve,
     smoothed,
 )
-from certus.evaluation.spelling import Record, noise_of
+from certus.evaluation.spelling import Record, in_words, noise_of
 from certus.evaluation.transcript import evidence_of
 from certus.smoothing.noise import ElasticGaussian
 from certus.smoothing.statistics import count_lower_bound, lower_bound, rate_lower_bound
@@ -97,7 +97,7 @@ def figures(rows: Sequence[Row], radii: Sequence[float], level: float = 0.95) ->
 def _one(rows: Sequence[Row], records: Sequence[Record]) -> float:
     """The alpha of one run, whose noise, rule and seed are one as well, where the transcripts say them."""
     for name in ("noise", "rule", "seed"):
-        told = sorted({str(record[name]) for record in records if name in record})
+        told = sorted({in_words(record[name]) for record in records if name in record})
         if len(told) > 1 and not all(name == "noise" and _own_noise(r) for r in records):
             raise ArgumentError(f"one figure needs one {name}, got {told[0]:.60} and {told[1]:.60}")
     found = {alpha_of(row) for row in rows}

@@ -2,21 +2,27 @@
 
 import csv
 import math
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from certus.core import ArgumentError, FileError
 from certus.core.errors import require
+from certus.core.files import lines, opened, replacing
 from certus.evaluation.claim import distinct, settled
-from certus.evaluation.cohen import LogSettings, read_log, write_log
-from certus.evaluation.ledger import COLUMNS, VERDICTS, Ledger
+from certus.evaluation.cohen import LARGEST, LogSettings, read_log, write_log
+from certus.evaluation.columns import COLUMNS
+from certus.evaluation.ledger import VERDICTS, Ledger
+from certus.evaluation.legacy import CLAIMED, completed
 
 Row = dict[str, Any]
 
-_LATER = {"evidence": ""}  # columns that older tables lack, with what stands for them
+LEDGERS = (".sqlite", ".db")
+"""How the name of a ledger ends that `read` takes."""
+
+_BATCH = 1_000  # rows of a Parquet file that are unpacked at once
+_ROWS = 1_000_000  # of a Parquet file
+_LATER = ("evidence", *CLAIMED)  # columns that older tables lack
 
 
 def export(rows: Sequence[Row], path: str | Path) -> Path:
@@ -32,20 +38,8 @@ def export(rows: Sequence[Row], path: str | Path) -> Path:
     for row in rows:
         if set(row) != set(COLUMNS):
             raise ArgumentError(f"a row has the columns {', '.join(COLUMNS)}, got {', '.join(row)}")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror})") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        writer(rows, temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as draft:
+        writer(rows, draft)
     return path
 
 
@@ -63,12 +57,9 @@ def read(path: str | Path, log: LogSettings | None = None) -> list[Row]:
             ".csv": _read_csv,
             ".parquet": _read_parquet,
             ".tsv": lambda file: read_log(file, log or LogSettings()),
-            ".sqlite": _read_ledger,
-            ".db": _read_ledger,
+            **dict.fromkeys(LEDGERS, _read_ledger),
         },
     )
-    if not path.is_file():
-        raise FileError(f"{path}: there is no such file")
     found: list[Row] = reader(path)
     try:
         return distinct(found)
@@ -106,30 +97,39 @@ def _write_parquet(rows: Sequence[Row], path: Path) -> None:
 
 
 def _read_csv(path: Path) -> list[Row]:
-    found = []
+    found, places = [], []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with lines(path, LARGEST) as file:
             reader = csv.DictReader(file, strict=True)
             _need(path, reader.fieldnames or ())
             for record in reader:
-                found.append(_row(record, f"{path}, line {reader.line_num}"))
+                places.append(f"{path}, line {reader.line_num}")
+                found.append(_row(record, places[-1]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{path}: is not a readable CSV file ({error})") from error
-    return found
+    return _claimed(found, places)
 
 
 def _read_parquet(path: Path) -> list[Row]:
     arrow: Any = require("pyarrow", "report")
     parquet: Any = require("pyarrow.parquet", "report")
+    records: list[dict[str, Any]] = []
+    size = 0
     try:
-        table = parquet.ParquetFile(path).read()
-    except (OSError, arrow.ArrowException) as error:
-        raise FileError(
-            f"{path}: is not a readable Parquet file ({str(error).splitlines()[0]})"
-        ) from error
-    _need(path, table.column_names)
-    records = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
-    return [_row(record, f"{path}, row {number}") for number, record in enumerate(records)]
+        with opened(path, LARGEST) as file:
+            table = parquet.ParquetFile(file)
+            _need(path, table.schema_arrow.names)
+            names = [name for name in COLUMNS if name in table.schema_arrow.names]
+            for batch in table.iter_batches(_BATCH, columns=names):
+                size += batch.nbytes
+                # few bytes may stand for many equal rows
+                if size > LARGEST or len(records) > _ROWS:
+                    raise FileError(f"{path}: holds more than {_ROWS:,} rows or {LARGEST:,} bytes")
+                records += batch.to_pylist()
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        raise FileError(f"{path}: is not a readable Parquet file ({error})") from error
+    places = [f"{path}, row {number}" for number in range(len(records))]
+    return _claimed(list(map(_row, records, places)), places)
 
 
 def _read_ledger(path: Path) -> list[Row]:
@@ -144,19 +144,30 @@ def _need(path: Path, names: Sequence[str]) -> None:
 
 
 def _row(record: dict[str, Any], where: str) -> Row:
-    """A typed row; FileError names the place and the column."""
+    """A typed row, without columns that its table lacks; FileError names the place and the column."""
     if None in record:
         raise FileError(f"{where}: more values than columns")
-    row: Row = {}
+    row: Row = {"evidence": ""}
     for name, kind in COLUMNS.items():
+        if name in record or name not in _LATER:
+            try:
+                row[name] = _value(name, kind, record.get(name))
+            except (TypeError, ValueError):
+                raise FileError(
+                    f"{where}: {record.get(name)!r:.80} is not a value for {name}"
+                ) from None
+    return row
+
+
+def _claimed(rows: Sequence[Row], places: Sequence[str]) -> list[Row]:
+    """The rows with their claims, settled; FileError names the place."""
+    found = []
+    for row, where in zip(completed(rows), places, strict=True):
         try:
-            row[name] = _value(name, kind, record.get(name, _LATER.get(name)))
-        except (TypeError, ValueError):
-            raise FileError(f"{where}: {record.get(name)!r} is not a value for {name}") from None
-    try:
-        return settled(row)
-    except (ArgumentError, FileError) as error:
-        raise FileError(f"{where}: {error}") from None
+            found.append(settled({name: row[name] for name in COLUMNS}))
+        except (ArgumentError, FileError) as error:
+            raise FileError(f"{where}: {error}") from None
+    return found
 
 
 def _value(name: str, kind: type, value: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 from certus.core import FileError
 from certus.core.random import derive
 from certus.evaluation.metrics import certifies
-from certus.evaluation.spelling import Record, noise_of, rule_of, spelled, why_unknown
+from certus.evaluation.spelling import Record, made, noise_of, rule_of, why_unknown
 from certus.smoothing.derandomized import Derandomized, Windows
 from certus.smoothing.noise import GeneralGaussian, Noise, Truncated, converted, convertible
 from certus.smoothing.noise.doubled import doubled_radius
@@ -187,7 +187,7 @@ def _of_copies(
 
 def _of_two_laws(record: Record, first: Noise, counts: np.ndarray) -> float:
     """The radius of `DoubleSampling`, which spends half of alpha under each law."""
-    second, chosen = spelled(record["second"], _SECOND), index(record["class"])
+    second, chosen = made(record["second"], _SECOND), index(record["class"])
     if second is None:
         raise _UnknownError(why_unknown(record["second"], "noise"))
     if not isinstance(first, GeneralGaussian):

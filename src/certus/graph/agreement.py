@@ -7,6 +7,7 @@ operations are each disturbed by a unit of their absolute terms show how much it
 values must be the same.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,6 +30,7 @@ _OWN = 8  # roundings of the output itself
 _TIMES = 8  # units that an operation may be off by
 _SIDES = 16  # how far from a jump, in roundings seen before it
 _SWAMPED = 1e-3  # share of the spread beyond which a unit of every operation says nothing
+_AT_ONCE = 2**24  # numbers in one value
 _COPIES = 4  # disturbed evaluations
 _LARGE = (300.0, 4e4, 7e4, 3e9)  # beyond the small types of numbers
 _TINY = 1e-8
@@ -59,11 +61,16 @@ def difference(graph: Graph, x: Tensor, expected: Tensor, ordinary: int) -> floa
     together. Values that are not finite say nothing; None where that is so of all ordinary ones.
     """
     with torch.no_grad():
-        found = graph(x)
+        found = torch.cat([graph(rows) for rows in x.split(_rows(graph))])
         if found.shape != expected.shape:
             return float("inf")
         case = _Case(graph, x, _flat(expected), _flat(found), ordinary)
         return case.worst()
+
+
+def _rows(graph: Graph) -> int:
+    """How many probes are evaluated at once: all, but of large values few, for the memory's sake."""
+    return max(1, _AT_ONCE // max(math.prod(node.shape) for node in graph.nodes))
 
 
 @dataclass(frozen=True, eq=False)

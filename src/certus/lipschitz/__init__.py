@@ -1,6 +1,7 @@
 """Certified L2 radii from Lipschitz constants, and layers that are 1-Lipschitz by their weights."""
 
 from certus.lipschitz.constant import lipschitz as lipschitz
+from certus.lipschitz.constant import refusal as refusal
 from certus.lipschitz.layers import OrthogonalLinear as OrthogonalLinear
 from certus.lipschitz.layers import SpectralConv2d as SpectralConv2d
 from certus.lipschitz.layers import SpectralLinear as SpectralLinear

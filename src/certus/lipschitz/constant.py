@@ -67,12 +67,18 @@ def lipschitz(graph: Graph, tolerance: float = 0.01) -> list[float]:
     return constants
 
 
+def refusal(graph: Graph) -> str | None:
+    """A line that names all operations without a rule; None where all have one."""
+    lacking = [n for n in graph.nodes[1:] if type(n.op) not in RULES]
+    named = sorted({n.op.name + (f" ({n.source})" if n.source else "") for n in lacking})
+    return f"the Lipschitz bound has no rule for: {', '.join(named)}" if named else None
+
+
 def _check(graph: Graph) -> None:
     """Refuse before any work, naming all unsupported operations at once."""
-    missing = [n for n in graph.nodes[1:] if type(n.op) not in RULES]
-    if missing:
-        named = sorted({n.op.name + (f" ({n.source})" if n.source else "") for n in missing})
-        raise UnsupportedError(f"the Lipschitz bound has no rule for: {', '.join(named)}")
+    reason = refusal(graph)
+    if reason is not None:
+        raise UnsupportedError(reason)
     for name, value in graph.tensors():
         if not bool(torch.isfinite(value).all()):
             raise ModelError(f"parameter {name} contains NaN or infinite values")

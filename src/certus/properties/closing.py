@@ -98,7 +98,7 @@ def _arithmetic(frame: Frame, used: dict[int, int]) -> Term:
     if frame.head == b"/":
         return terms.quotient(parts)
     if frame.head == b"-" and len(parts) == 1:
-        return parts[0].scale(terms.MINUS_ONE)
+        return parts[0].scale(-1)
     result = parts[0]
     for part in parts[1:]:
         result = result.add(part, 1 if frame.head == b"+" else -1)

@@ -20,6 +20,8 @@ from certus.properties.source import Source
 from certus.properties.terms import TermError, spelling, variable
 
 DEEPEST = 10_000  # levels of parentheses
+_REREAD = 1 << 22  # bytes that are read again to find a line
+MOST = 3_000_000  # symbols that are read one by one: beyond the usual spelling it takes seconds a million
 
 # The usual declaration is one token: networks have thousands of them.
 _TOKEN = re.compile(rb"\((?:declare-const ([XY]_[0-9]+) Real\))?|\)|[^\s()]+")
@@ -50,6 +52,8 @@ def parse(source: Source, *, bulk: bool = True) -> Parsed:
     machine.feed(position, len(source.text))
     inputs, outputs = machine.finish()
     if not all(_declared(codes, inputs, outputs) for codes in (atoms.first, atoms.second)):
+        if len(source.text) > _REREAD:
+            raise FileError(f"{source.name} compares variables that are not declared")
         return parse(source, bulk=False)  # names the line of the undeclared variable
     return Parsed(inputs, outputs, machine.atoms.after(atoms), Node(True, machine.assertions))
 
@@ -71,11 +75,19 @@ class _Machine:
         self._stack: list[Frame] = []
         self._declared: dict[int, int] = {}  # code -> position
         self._used: dict[int, int] = {}
+        self._left = MOST
 
     def feed(self, start: int, stop: int) -> None:
         """Read the tokens of text[start:stop]."""
         for found in _TOKEN.finditer(self._source.text, start, stop):
             token = found.group()
+            self._left -= 1
+            if self._left < 0:
+                raise self._source.error(
+                    found.start(),
+                    f"more than {MOST:,} symbols outside of plain comparisons such as (<= X_0 1); "
+                    "write more of it in that way",
+                )
             if found.lastindex:
                 self._declaration(found[1], found.start())
             elif token == b"(":

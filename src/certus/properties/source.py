@@ -1,15 +1,16 @@
 """The bytes of a property: from a file (plain or gzipped) or a text, without comments and quotes."""
 
-import gzip
 import re
-import zlib
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from certus.core import FileError, UnsupportedError
+from certus.core.files import content, unpacked
 
 _HEADER = 1 << 16  # bytes in which the version stands
-LARGEST = 2**31 - 1  # bytes: positions are kept as 32-bit numbers
+LARGEST = 2**27  # bytes; reading takes six times as much memory
+_PIECES = 1_000_000  # comments, strings and quoted names
 
 _QUOTED = re.compile(rb"""\|[^|]*\||"[^"]*"|;[^\n]*""")
 _COMMENT = re.compile(rb";[^\n]*")
@@ -33,7 +34,7 @@ def read(source: str | Path) -> Source:
     """A path, or a text: a string that holds a line break or begins with `(` or `;` is a text.
 
     Files may be gzipped, whatever their name. Raises FileError for a file that cannot be read, is
-    empty or larger than 2 GiB, and UnsupportedError for VNN-LIB 2.0.
+    empty or larger than LARGEST, and UnsupportedError for VNN-LIB 2.0.
     """
     name, raw = _load(source)
     raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -43,7 +44,7 @@ def read(source: str | Path) -> Source:
         )
     if b"\0" in raw:
         raise FileError(f"{name} is no text: it holds zero bytes; expected a VNN-LIB property")
-    text = _uncommented(raw)
+    text = _uncommented(name, raw)
     if _SECOND.search(text, 0, _HEADER):
         raise UnsupportedError(
             f"{name} is written in VNN-LIB 2.0, which is not read; write the property in VNN-LIB 1.0"
@@ -55,26 +56,18 @@ def _load(source: str | Path) -> tuple[str, bytes]:
     if isinstance(source, str) and (
         not source.strip() or "\n" in source or source.lstrip()[0] in "(;"
     ):
-        return "the property", source.encode("utf-8", "surrogateescape")
+        return "the property", source.encode("utf-8", "backslashreplace")
     path = Path(source)
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            with gzip.open(file) if zipped else file as plain:
-                raw = plain.read(LARGEST + 1)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise FileError(f"cannot read the property {path}: {error}") from error
-    if len(raw) > LARGEST:
-        raise FileError(f"{path} is larger than 2 GiB")
-    return str(path), raw
+    return str(path), unpacked(content(path, LARGEST), str(path), LARGEST)
 
 
-def _uncommented(raw: bytes) -> bytes:
+def _uncommented(name: str, raw: bytes) -> bytes:
     """Without comments; quoted names and strings become one symbol. Line breaks stay."""
-    if b"|" in raw or b'"' in raw:
-        return _QUOTED.sub(lambda found: _blank(found.group()), raw)
-    return _COMMENT.sub(b"", raw) if b";" in raw else raw
+    quotes = b"|" in raw or b'"' in raw
+    pattern = _QUOTED if quotes else _COMMENT
+    if sum(1 for _ in islice(pattern.finditer(raw), _PIECES + 1)) > _PIECES:
+        raise FileError(f"{name} holds more than {_PIECES:,} comments and quoted names")
+    return pattern.sub(lambda found: _blank(found.group()), raw)
 
 
 def _blank(piece: bytes) -> bytes:

@@ -14,7 +14,11 @@ _NUMBER = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?"
 _LONGEST = 1000  # characters of a number
 _EXTREME = 400  # decimal exponents beyond this are zero in float64
 
-MINUS_ONE = Fraction(-1)
+_DIGITS = (
+    20_000  # bits of a numerator or denominator: products of thousands of numbers take minutes
+)
+
+Number = int | Fraction  # both exact; whole numbers are ten times as fast
 
 
 class TermError(ValueError):
@@ -26,7 +30,7 @@ class Term:
 
     __slots__ = ("coefficients", "constant")
 
-    def __init__(self, coefficients: dict[int, Fraction], constant: Fraction) -> None:
+    def __init__(self, coefficients: dict[int, Number], constant: Number) -> None:
         self.coefficients, self.constant = coefficients, constant
 
     def add(self, other: "Term", factor: int = 1) -> "Term":
@@ -34,15 +38,18 @@ class Term:
         if len(other.coefficients) > len(self.coefficients) and factor == 1:
             return other.add(self)
         for code, value in other.coefficients.items():
-            self.coefficients[code] = self.coefficients.get(code, Fraction(0)) + factor * value
+            self.coefficients[code] = self.coefficients.get(code, 0) + factor * value
         self.constant += factor * other.constant
         return self
 
-    def scale(self, factor: Fraction) -> "Term":
-        """Factor * self, in place."""
+    def scale(self, factor: Number) -> "Term":
+        """Factor * self, in place; TermError where that gets too many digits."""
         for code in self.coefficients:
             self.coefficients[code] *= factor
         self.constant *= factor
+        for value in (*self.coefficients.values(), self.constant):
+            if max(value.numerator.bit_length(), value.denominator.bit_length()) > _DIGITS:
+                raise TermError("a product or quotient has thousands of digits")
         return self
 
 
@@ -74,13 +81,14 @@ def leaf(token: bytes) -> Term:
     """A variable or a number."""
     code = variable(token)
     if code is not None:
-        return Term({code: Fraction(1)}, Fraction(0))
+        return Term({code: 1}, 0)
     value = number(token)
     found = _NUMBER.fullmatch(token)
     exponent = (found[1] if found else None) or b"0"
     if len(exponent) > 6 or abs(int(exponent)) > _EXTREME:
         return Term({}, Fraction(value))
-    return Term({}, Fraction(token.decode()))
+    exact = Fraction(token.decode())
+    return Term({}, exact.numerator if exact.denominator == 1 else exact)
 
 
 def product(factors: list[Term]) -> Term:
@@ -100,7 +108,7 @@ def quotient(parts: list[Term]) -> Term:
     for other in parts[1:]:
         if other.coefficients or not other.constant:
             raise TermError("expected a constant divisor that is not zero")
-        result = result.scale(1 / other.constant)
+        result = result.scale(Fraction(1, other.constant))
     return result
 
 
@@ -112,7 +120,9 @@ def atom(atoms: AtomList, difference: Term, strict: bool) -> int | bool:
         return bound > 0 or (not strict and bound == 0)
     if len(terms) == 1:
         ((code, factor),) = terms.items()
-        return atoms.simple(1 if factor > 0 else -1, strict, code, NONE, nearest(bound / factor))
+        return atoms.simple(
+            1 if factor > 0 else -1, strict, code, NONE, nearest(Fraction(bound, factor))
+        )
     if len(terms) == 2 and not bound and not sum(terms.values()):
         positive, negative = sorted(terms, key=lambda code: terms[code], reverse=True)
         return atoms.simple(1, strict, positive, negative, 0.0)
@@ -121,7 +131,7 @@ def atom(atoms: AtomList, difference: Term, strict: bool) -> int | bool:
     return atoms.general(strict, Row(codes, values, nearest(bound)))
 
 
-def nearest(value: Fraction) -> float:
+def nearest(value: Number) -> float:
     """The nearest float64; TermError where it is outside the range."""
     try:
         return float(value)

@@ -7,15 +7,13 @@ from typing import Any
 from certus.core import ArgumentError
 from certus.evaluation import attack_curve, check, curve, settled, summary
 from certus.evaluation.claim import distinct, weakest
-from certus.evaluation.comparison import is_attack
-from certus.evaluation.metrics import canonical, group, reach
+from certus.evaluation.metrics import attacking, canonical, group, reach
 from certus.evaluation.sandwich import Layer
 from certus.report import smoothed
 from certus.report.data import GalleryItem, Line, ReportData, Sandwich, number
 from certus.report.names import name_methods, name_models
 
 Rows = Sequence[dict[str, Any]]
-Known = dict[Any, dict[str, Any]]
 
 POINTS = 60
 
@@ -48,24 +46,16 @@ def report_data(
     models = name_models(weakest(audited.rows), known)
     checked = check(models, runs)
     named = name_methods(models, known)
-    sized = [row for part in _parts(named).values() if _sized(part) for row in part]
     notes = smoothed.warnings(audited, rows)
-    if len(sized) < len(named):
-        names = sorted({str(row["norm"]) for row in named} - {str(row["norm"]) for row in sized})
-        where = f" ({', '.join(names)})" if names else ""
-        notes.append(
-            f"{len(named) - len(sized)} of {len(named)} answers concern threats without a single "
-            f"size eps{where}: they are counted, but no curve or table can show them."
-        )
-    chosen = {**_headlines(sized, known), **(headline or {})}
+    chosen = {**_headlines(named), **(headline or {})}
     lines: list[dict[str, Any]] = []
-    for norm, part in group(sized, lambda row: str(row["norm"])).items():
+    for norm, part in group(named, lambda row: str(row["norm"])).items():
         lines += _table(summary(part, list(runs), grid=[chosen[norm]]), chosen[norm])
     return ReportData(
         title=title,
         rows=named,
         runs=list(runs),
-        curves=_curves(sized, known),
+        curves=_curves(named),
         summary=lines,
         headline=chosen,
         sandwich=tuple(_sandwich(layer) for layer in checked.layers),
@@ -87,14 +77,6 @@ def _parts(rows: Rows) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
     return group(rows, lambda row: (str(row["model"]), str(row["norm"]), str(row["method"])))
 
 
-def _sized(part: Rows) -> bool:
-    """Whether a curve over eps says what these rows say: they carry an eps, or radii."""
-    if all(row["eps"] is not None for row in part):
-        return True
-    claims = [row for row in part if row["verdict"] in ("verified", "")]
-    return bool(claims) and not any(math.isnan(number(row["radius"])) for row in claims)
-
-
 def _levels(rows: Rows) -> list[float]:
     return sorted({canonical(row["eps"]) for row in rows if row["eps"] is not None})
 
@@ -104,12 +86,12 @@ def _reach(rows: Rows) -> float:
     return max([*_levels(rows), *(r for r in map(reach, rows) if math.isfinite(r)), 0.0])
 
 
-def _headlines(rows: Rows, known: Known) -> dict[str, float]:
+def _headlines(rows: Rows) -> dict[str, float]:
     chosen = {}
     for norm, part in group(rows, lambda row: str(row["norm"])).items():
         votes: dict[float, int] = {}
         for rows_of_one in _parts(part).values():
-            weight = 1 if is_attack(rows_of_one, known) else 1000
+            weight = 1 if attacking(rows_of_one[0]) else 1000
             for eps in _levels(rows_of_one):
                 votes[eps] = votes.get(eps, 0) + weight
         winners = sorted(eps for eps, count in votes.items() if count == max(votes.values()))
@@ -127,14 +109,14 @@ def _table(lines: Rows, eps: float) -> list[dict[str, Any]]:
     return kept
 
 
-def _curves(rows: Rows, known: Known) -> list[Line]:
+def _curves(rows: Rows) -> list[Line]:
     lines = []
     for norm, all_rows in group(rows, lambda row: str(row["norm"])).items():
         end = _reach(all_rows) or 1.0
-        dense = [canonical(end * i / POINTS) for i in range(POINTS + 1)]
+        dense = [canonical(end * (i / POINTS)) for i in range(POINTS + 1)]
         for (model, _, method), part in _parts(all_rows).items():
             levels = _levels(part)
-            attack = is_attack(part, known)
+            attack = attacking(part[0])
             found = attack_curve(part, levels) if attack else curve(part, levels or dense)
             lines.append(
                 Line(

@@ -14,7 +14,19 @@ Row = Mapping[str, Any]
 
 KINDS = ("certified", "attack")
 SUMMARY = (
-    *("model", "method", "norm", "eps", "clean", "certified", "attack", "attack_n", "gap", "gap_n"),
+    *(
+        "model",
+        "method",
+        "subject",
+        "norm",
+        "eps",
+        "clean",
+        "certified",
+        "attack",
+        "attack_n",
+        "gap",
+        "gap_n",
+    ),
     *("confidence", "n", "inputs"),
 )
 

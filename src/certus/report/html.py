@@ -3,12 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from certus.core import FileError
+from certus.core.files import replacing
 from certus.evaluation.metrics import smoothed
 from certus.report import words
 from certus.report.citations import cited, used
@@ -54,7 +53,7 @@ def render(data: ReportData) -> str:
         cards=cards(data.gallery),
         runs=[_run(run) for run in data.runs],
         models=_models(data.runs),
-        papers=cited(used(data.methods, _cards(data.runs))),
+        papers=cited(used(data.rows, _cards(data.runs))),
     )
 
 
@@ -65,22 +64,8 @@ def write_report(path: Path | str, data: ReportData) -> Path:
     FileError where the folder does not exist or cannot be written.
     """
     target, text = Path(path), render(data)
-    if not target.parent.is_dir():
-        raise FileError(f"the folder {target.parent} does not exist; create it first")
-    scratch: Path | None = None
-    try:
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=".report-", delete=False
-        ) as file:
-            scratch = Path(file.name)
-            file.write(text)
-        scratch.chmod(0o644)
-        scratch.replace(target)
-    except OSError as error:
-        raise FileError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
+    with replacing(target) as draft:
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
     return target
 
 
@@ -107,12 +92,14 @@ def _looks(data: ReportData) -> Mapping[str, Look]:
 
 def _legend(data: ReportData, table: Mapping[str, Look]) -> list[dict[str, Any]]:
     doubtful = {str(row["method"]) for row in data.summary if words.statistical(row)}
+    derived = {str(row["method"]) for row in data.summary if smoothed(row)}
     doubtful |= {c.method for c in data.curves if c.kind == "certified" and c.confidence != 1}
     return [
         {
             "sample": key(look, f"key{i}"),
             "name": name.removeprefix("attack ") if look.hollow else name,
             "kind": "attack" if look.hollow else "statistical" if name in doubtful else "proof",
+            "smoothed": name in derived,
         }
         for i, (name, look) in enumerate(table.items())
     ]
@@ -174,7 +161,7 @@ def _json(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return dict(value) if isinstance(value, Mapping) else {}
 
@@ -194,7 +181,17 @@ def _plain(value: Any) -> str:
 
 def _run(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a run states about itself, in a fixed order; missing pieces are left out."""
-    names = ("method", "config", "model", "data", "split_size", "norm", "eps", "clip", "seed")
+    names = (
+        "method",
+        "kind",
+        "settings",
+        "subject",
+        "threat",
+        "model",
+        "data",
+        "split_size",
+        "seed",
+    )
     facts = [(name, _plain(run.get(name))) for name in (*names, "model_hash", "data_hash", "run")]
     versions = ", ".join(f"{k} {v}" for k, v in _json(run.get("versions")).items())
     facts += [("versions", versions), ("started", _plain(run.get("started")))]

@@ -1,8 +1,10 @@
 """Names that tell apart what rows alone would mix: equal models, methods, different settings."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from certus.core.kinds import KIND, parsed
+from certus.evaluation.metrics import clip_of
 
 Runs = Mapping[Any, Mapping[str, Any]]
 
@@ -28,11 +30,22 @@ def name_methods(rows: Sequence[Mapping[str, Any]], runs: Runs) -> list[dict[str
     return [{**row, "method": names[_method(row, runs)]} for row in rows]
 
 
-def differing(configs: Sequence[str]) -> list[str]:
-    """For each configuration text the `name=value` settings that not all share; may be empty."""
-    parts = [re.findall(r"\w+=[^,()=]+(?=[,)]|$)", text) for text in configs]
+def differing(settings: Sequence[str]) -> list[str]:
+    """For each text of settings the `name=value` that not all share; may be empty."""
+    parts = [_listed(parsed(text)) if text else [] for text in settings]
     common = set(parts[0]).intersection(*parts[1:]) if parts else set()
-    return [", ".join(p.strip() for p in part if p not in common) for part in parts]
+    return [", ".join(p for p in part if p not in common) for part in parts]
+
+
+def _listed(settings: Any, name: str = "") -> list[str]:
+    """Settings and those of their parts, each as `name=value`; a part itself by its kind."""
+    if not isinstance(settings, Mapping):
+        return [f"{name}={settings}"]
+    found = [f"{name}={settings[KIND]}"] if name and KIND in settings else []
+    for key, value in settings.items():
+        if key != KIND:
+            found += _listed(value, key)
+    return found
 
 
 def _run(row: Mapping[str, Any], runs: Runs) -> Mapping[str, Any]:
@@ -41,14 +54,14 @@ def _run(row: Mapping[str, Any], runs: Runs) -> Mapping[str, Any]:
 
 def _classifier(row: Mapping[str, Any], runs: Runs) -> tuple[str, ...]:
     run = _run(row, runs)
-    data = str(row.get("data", ""))
-    return (str(row["model"]), data, *(str(run.get(key, "")) for key in VARIANTS[1:]))
+    hashes = (str(run.get(key, "")) for key in ("model_hash", "data_hash"))
+    return (str(row["model"]), str(row.get("data", "")), *hashes, str(clip_of(row)))
 
 
 def _method(row: Mapping[str, Any], runs: Runs) -> tuple[str, ...]:
     alone = str(row["run"]) if row["confidence"] < 1 and row.get("eps") is None else ""
-    config = str(_run(row, runs).get("config", ""))
-    return (str(row["model"]), str(row["norm"]), str(row["method"]), config, alone)
+    settings = str(_run(row, runs).get("settings", ""))
+    return (str(row["model"]), str(row["norm"]), str(row["method"]), settings, alone)
 
 
 def _models(rows: Sequence[Mapping[str, Any]], runs: Runs) -> dict[tuple[str, ...], str]:
@@ -66,14 +79,14 @@ def _models(rows: Sequence[Mapping[str, Any]], runs: Runs) -> dict[tuple[str, ..
 
 def _methods(rows: Sequence[Mapping[str, Any]], runs: Runs) -> dict[tuple[str, ...], str]:
     keys = list(dict.fromkeys(_method(row, runs) for row in rows))
-    configs: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for key in keys:
-        known = configs.setdefault(key[2], [])
+        known = found.setdefault(key[2], [])
         if key[3] not in known:
             known.append(key[3])
     names: dict[tuple[str, ...], str] = {}
     for key in keys:
-        several = configs[key[2]]
+        several = found[key[2]]
         extra = differing(several)[several.index(key[3])] if len(several) > 1 else ""
         name = f"{key[2]} {extra}".strip() if extra else key[2]
         taken = [n for other, n in names.items() if other[:2] == key[:2] and n.startswith(name)]

@@ -16,6 +16,7 @@ from certus.evaluation import (
     figures,
 )
 from certus.evaluation.metrics import canonical, certifies, group, reach, smoothed
+from certus.evaluation.spelling import in_words
 from certus.evaluation.transcript import PROVED, UNCHECKED, WRONG
 from certus.report.data import Line
 from certus.report.words import figure
@@ -164,7 +165,7 @@ def _run(row: Row) -> tuple[str, ...]:
 
 def _entry(name: str, rows: Rows, radii: Sequence[float]) -> Entry:
     end = max((reach(row) for row in rows), default=0.0)
-    points = [canonical(max(end, 0.0) * i / POINTS) for i in range(POINTS + 1)]
+    points = [canonical(max(end, 0.0) * (i / POINTS)) for i in range(POINTS + 1)]
     beyond = canonical(max(end * (1 + 1e-6), 1e-6))  # nothing is certified from there on
     grid = sorted({*points, beyond})
     found = curve(rows, grid)
@@ -211,8 +212,8 @@ def _notes(rows: Rows) -> list[str]:
 
 def _facts(row: Row) -> dict[str, str]:
     record = evidence_of(row)
-    rule = _RULE.fullmatch(str(record.get("rule", "")))
-    noise = re.sub(r"^Gaussian\((.*)\)$", r"\1", str(record.get("noise", "")))
+    rule = _RULE.fullmatch(in_words(record.get("rule", "")))
+    noise = re.sub(r"^Gaussian\((.*)\)$", r"\1", in_words(record.get("noise", "")))
     facts = {"model": str(row["model"]).replace(f" (data {row['data']})", ""), "noise": noise}
     name, n0, n, more = rule.groups() if rule else ("", "", "", "")
     facts |= {"rule": f"{name} {more}".strip() or "rule unknown", "n": f"n={n}", "n0": f"n0={n0}"}

@@ -60,13 +60,15 @@ def confidence(value: Any) -> str:
 
 
 def norm(name: str) -> str:
-    """A norm as people write it."""
-    return NORMS.get(name, name)
+    """A norm as people write it; of a threat without a single size its kind and the hash of the rest."""
+    kind, _, rest = name.partition(":")
+    return f"{NORMS.get(kind, kind)} {rest}".strip()
 
 
 def threat(name: str, eps: Any) -> str:
     """What the adversary may do, as a clause."""
-    size = "r" if eps is None else figure(eps)
+    name, _, own = name.partition(":")
+    size = "a size of its own" if own else "r" if eps is None else figure(eps)
     clauses = {
         "linf": f"every input value may change by up to {size}",
         "l2": f"the Euclidean length of the change is at most {size}",

@@ -1,7 +1,7 @@
 """Double masking, for patches (PatchCleanser: Xiang, Mahloujifar and Mittal 2022)."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement, product
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
+from certus.core import Answer, ArgumentError, Certificates, Progress, Reason, Verdict, validate
+from certus.core.kinds import KIND, text
 from certus.core.progress import silent
 from certus.core.random import generator
 from certus.core.replay import refuse_training
@@ -74,7 +75,20 @@ class DoubleMasking:
             prediction.append(int(counts.argmax()) if agreed else self._answer(one, hidden))
             evidence.append({"masks": len(hidden), "n": len(pairs), "counts": counts.tolist()})
             progress(done, len(x), "masks")
-        return self._certificates(prediction, evidence, started)
+        return Certificates.of(
+            [self._judged(*parts) for parts in zip(prediction, evidence, strict=True)],
+            method="double-masking",
+            threat="patch",
+            seconds=time.perf_counter() - started,
+            subject=text(
+                {
+                    KIND: type(self).__name__,
+                    "patch": self.patch,
+                    "masks": self.masks,
+                    "null": self.null,
+                }
+            ),
+        )
 
     def _answer(self, x: Tensor, hidden: Tensor) -> int:
         """h of one input [C, H, W]."""
@@ -94,24 +108,15 @@ class DoubleMasking:
                 found.append(checked(self.module(rows), len(rows), self.num_classes).argmax(1))
         return torch.cat(found).cpu()
 
-    def _certificates(
-        self, prediction: Sequence[int], evidence: list[dict[str, Any]], started: float
-    ) -> Certificates:
-        proven = [max(record["counts"]) == record["n"] for record in evidence]
-        size = len(prediction)
-        seconds = (time.perf_counter() - started) / size
-        return Certificates(
-            prediction=torch.tensor(prediction),
-            verdict=[Verdict.VERIFIED if p else Verdict.UNKNOWN for p in proven],
-            reason=[None if p else Reason.LOOSE for p in proven],
-            radius=torch.tensor([float(self.patch) if p else 0.0 for p in proven]).double(),
-            margin=torch.full((size,), float("nan"), dtype=torch.float64),
-            method="double-masking",
-            threat="patch",
-            confidence=1.0,
-            seconds=torch.full((size,), seconds, dtype=torch.float64),
-            witness=[None] * size,
-            evidence=evidence,
+    def _judged(self, prediction: int, record: dict[str, Any]) -> Answer:
+        """Proven where all copies agree."""
+        proven = max(record["counts"]) == record["n"]
+        return Answer(
+            verdict=Verdict.VERIFIED if proven else Verdict.UNKNOWN,
+            reason=None if proven else Reason.LOOSE,
+            radius=float(self.patch) if proven else 0.0,
+            prediction=prediction,
+            evidence=record,
         )
 
     def _ready(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,16 @@
 """Double sampling: certificates from the counts under two laws of noise (Li, Zhang, Xie, Li and Li 2022)."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
+from certus.core import Answer, ArgumentError, Certificates, Progress, Reason, Verdict, validate
+from certus.core.claim import smoothed_by
+from certus.core.kinds import to_json
 from certus.core.progress import silent
 from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, SECOND_LAW, SELECT
@@ -85,15 +87,21 @@ class DoubleSampling:
         hits = counts.gather(1, chosen[:, None])[:, 0].numpy()
         lower = lower_bound(hits, n, alpha / 2)
         settings: dict[str, Any] = {"n0": n0, "n": n, "n2": n2, "alpha": alpha, "seed": self.seed}
-        settings |= {"noise": repr(self.first), "shape": list(x.shape[1:])}
+        settings |= {"noise": to_json(self.first), "shape": list(x.shape[1:])}
         evidence = []
         for b, key in enumerate(range(len(x)) if ids is None else ids):
             own = settings | {"id": int(key), "class": int(chosen[b])}
             own |= {"counts": counts[b].tolist(), "probability": float(lower[b])}
             report = _after(progress, len(x) * (n0 + n) + b * n2, total)
             evidence.append(own | self._second(x[b : b + 1], own, report))
-        seconds = (time.perf_counter() - started) / len(x)
-        return _certificates(chosen, evidence, statistical(alpha), seconds)
+        return Certificates.of(
+            [_answer(record) for record in evidence],
+            method="double-sampling",
+            threat=GeneralGaussian.norm,
+            seconds=time.perf_counter() - started,
+            confidence=statistical(alpha),
+            subject=smoothed_by(self.first),
+        )
 
     def _second(self, x: Tensor, known: dict[str, Any], report: Progress) -> dict[str, Any]:
         """What the second law adds for one input: its counts and bound, and both radii."""
@@ -106,7 +114,7 @@ class DoubleSampling:
         counts = self._smoothed(law).counts(x, n2, [known["id"]], SECOND_LAW, report)[0]
         other = float(lower_bound(int(counts[chosen]), n2, known["alpha"] / 2))
         return {
-            "second": repr(law),
+            "second": to_json(law),
             "second_counts": counts.tolist(),
             "second_probability": other,
             "first_radius": float(self.first.radius(lower)),
@@ -117,25 +125,15 @@ class DoubleSampling:
         return Smoothed(self.module, law, self.num_classes, seed=self.seed, batch=self.batch)
 
 
-def _certificates(
-    chosen: Tensor, evidence: list[dict[str, Any]], confidence: float, seconds: float
-) -> Certificates:
-    """Answers with the radii of the evidence."""
-    radius = torch.tensor([record["radius"] for record in evidence], dtype=torch.float64)
-    settled = (radius > 0) & torch.isfinite(radius)
-    size = len(chosen)
-    return Certificates(
-        prediction=torch.where(settled, chosen, -1),
-        verdict=[Verdict.VERIFIED if s else Verdict.UNKNOWN for s in settled],
-        reason=[None if s else Reason.ABSTAINED for s in settled],
-        radius=torch.where(settled, radius, 0.0),
-        margin=torch.full((size,), float("nan"), dtype=torch.float64),
-        method="double-sampling",
-        threat=GeneralGaussian.norm,
-        confidence=confidence,
-        seconds=torch.full((size,), seconds, dtype=torch.float64),
-        witness=[None] * size,
-        evidence=evidence,
+def _answer(record: dict[str, Any]) -> Answer:
+    """The class and the radius of the evidence."""
+    settled = 0 < record["radius"] < math.inf
+    return Answer(
+        verdict=Verdict.VERIFIED if settled else Verdict.UNKNOWN,
+        reason=None if settled else Reason.ABSTAINED,
+        radius=record["radius"] if settled else 0.0,
+        prediction=record["class"] if settled else -1,
+        evidence=record,
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError, Certificates, Progress, validate
+from certus.core.kinds import KIND, text
 from certus.core.progress import silent
 from certus.core.replay import refuse_training
 from certus.smoothing.checks import keys_of
@@ -97,18 +98,13 @@ class InputDependent:
             one.certify(row, n0, n, alpha, [key], _part(progress, b, len(each)), rule)
             for b, (one, row, key) in enumerate(each)
         ]
-        return Certificates(
-            prediction=torch.cat([f.prediction for f in found]),
-            verdict=[v for f in found for v in f.verdict],
-            reason=[why for f in found for why in f.reason],
-            radius=torch.cat([f.radius for f in found]),
-            margin=torch.cat([f.margin for f in found]),
+        return Certificates.of(
+            [answer for f in found for answer in f.answers()],
             method="input-dependent",
             threat=ElasticGaussian.norm,
-            confidence=found[0].confidence,
             seconds=torch.cat([f.seconds for f in found]),
-            witness=[w for f in found for w in f.witness],
-            evidence=[record for f in found for record in f.evidence],
+            confidence=found[0].confidence,
+            subject=text({KIND: "InputDependent", "sigma": repr(self.sigma)}),
         )
 
     def _each(self, x: Tensor, ids: Sequence[int] | None) -> list[tuple[Smoothed, Tensor, int]]:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certus.core import ArgumentError, Certificates, Progress, Reason, Verdict, validate
+from certus.core import Answer, ArgumentError, Certificates, Progress, Reason, Verdict, validate
+from certus.core.claim import smoothed_by
+from certus.core.kinds import to_json
 from certus.core.progress import silent
 from certus.core.random import derive, generator
 from certus.core.replay import refuse_training
@@ -149,7 +151,7 @@ class Smoothed:
                 alpha,
                 lambda rows: progress(before + rows, total, "estimation"),
             )
-        settings = {"noise": repr(noise), "rule": repr(rule), "n0": rule.n0, "alpha": alpha}
+        settings = {"noise": to_json(noise), "rule": to_json(rule), "n0": rule.n0, "alpha": alpha}
         settings |= {"seed": self.seed, "shared": self.shared, "shape": list(x.shape[1:])}
         evidence = [
             settings | {"id": key} | found.evidence()
@@ -223,7 +225,7 @@ class Smoothed:
         assert isinstance(self.noise, Derandomized)
         counts = self.counts(x, 1, ids, progress=progress)
         keys, shape = keys_of(ids, len(x)), tuple(x.shape[1:])
-        settings: dict[str, Any] = {"noise": repr(self.noise), "n": self.noise.copies(shape)}
+        settings: dict[str, Any] = {"noise": to_json(self.noise), "n": self.noise.copies(shape)}
         settings |= {"shape": list(shape)}
         evidence = [
             settings | {"id": key, "class": int(c), "counts": own}
@@ -245,20 +247,25 @@ class Smoothed:
         settled = (found > 0) & torch.isfinite(found)
         known = isinstance(self.noise, Derandomized)  # which class g gives, whatever its radius
         why = Reason.LOOSE if known else Reason.ABSTAINED
-        size = len(chosen)
-        seconds = (time.perf_counter() - started) / size
-        return Certificates(
-            prediction=chosen if known else torch.where(settled, chosen, -1),
-            verdict=[Verdict.VERIFIED if s else Verdict.UNKNOWN for s in settled],
-            reason=[None if s else why for s in settled],
-            radius=torch.where(settled, found, 0.0),
-            margin=torch.full((size,), float("nan"), dtype=torch.float64),
+        answers = [
+            Answer(
+                verdict=Verdict.VERIFIED if s else Verdict.UNKNOWN,
+                reason=None if s else why,
+                radius=r if s else 0.0,
+                prediction=c if s or known else -1,
+                evidence=record,
+            )
+            for s, r, c, record in zip(
+                settled.tolist(), found.tolist(), chosen.tolist(), evidence, strict=True
+            )
+        ]
+        return Certificates.of(
+            answers,
             method="smoothing",
             threat=self.noise.norm,
+            seconds=time.perf_counter() - started,
             confidence=confidence,
-            seconds=torch.full((size,), seconds, dtype=torch.float64),
-            witness=[None] * size,
-            evidence=evidence,
+            subject=smoothed_by(self.noise),
         )
 
     def _engine(self, x: Tensor, streams: Sequence[Stream | None], work: int) -> Engine:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from certus.core import ArgumentError
+from certus.core.kinds import KIND, to_json
 from certus.core.random import draw
 from certus.threats.region import Region
 from certus.threats.rounding import rounded
@@ -133,9 +135,23 @@ class Box(Region):
         """NaN [B]: a box has no single radius."""
         return torch.full((len(x),), float("nan"), dtype=x.dtype, device=x.device)
 
+    @property
+    def inputs(self) -> int | None:
+        """How many inputs have a box of their own; None where all share one."""
+        return len(self._lower) if len(self._lower) > 1 else None
+
+    def at(self, indices: Sequence[int]) -> "Box":
+        """The box of these inputs of a data set, itself where all share one."""
+        return self if self.inputs is None else self.select(torch.tensor(list(indices)))
+
     def describe(self) -> str:
         """`box`."""
         return "box"
+
+    def to_json(self) -> dict[str, Any]:
+        """{"kind": "box", "lower": ..., "upper": ...}, of the limits as given their hashes."""
+        low, high = self._limits
+        return {KIND: self.norm, "lower": to_json(low), "upper": to_json(high)}
 
 
 def _real(limit: Tensor) -> Tensor:

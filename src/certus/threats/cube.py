@@ -1,10 +1,13 @@
 """Cube: the L-inf ball around an input, cut by the clip range, with limits rounded the sound way."""
 
+import torch
 from torch import Tensor
 
 from certus.core import ArgumentError
 from certus.threats.box import Box
-from certus.threats.rounding import added
+from certus.threats.rounding import added, rounded
+
+_PIECE = 64  # inputs at a time: fresh memory for all at once costs more than the arithmetic
 
 
 class Cube(Box):
@@ -17,12 +20,12 @@ class Cube(Box):
     """
 
     def __init__(self, x: Tensor, eps: Tensor, clip: tuple[float, float] | None = None) -> None:
-        wide = x.double()
-        low, high = added(wide, -eps), added(wide, eps)
-        if clip is not None:
-            low, high = _clamped(low, clip), _clamped(high, clip)
-        super().__init__(low[0], high[1], x.dtype)
-        self._limits = (low[1], high[0])
+        parts = [
+            _limits(*part, clip) for part in zip(x.split(_PIECE), eps.split(_PIECE), strict=True)
+        ]
+        lower, low, high, upper = (torch.cat(limits) for limits in zip(*parts, strict=True))
+        super().__init__(lower, upper, x.dtype)
+        self._limits = (low, high)
         self._x, self._eps, self._clip = x, eps, clip
 
     def region(self, x: Tensor) -> "Cube":
@@ -38,5 +41,9 @@ class Cube(Box):
         return Cube(self._x[index], self._eps[index], self._clip)
 
 
-def _clamped(pair: tuple[Tensor, Tensor], clip: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    return pair[0].clamp(*clip), pair[1].clamp(*clip)
+def _limits(x: Tensor, eps: Tensor, clip: tuple[float, float] | None) -> tuple[Tensor, ...]:
+    """The limits in ascending order: outer ones in the dtype of x, inner ones in float64."""
+    wide = x.double()
+    ends = [*added(wide, -eps), *added(wide, eps)]
+    lower, low, high, upper = ends if clip is None else [end.clamp(*clip) for end in ends]
+    return rounded(lower, x.dtype, up=False), low, high, rounded(upper, x.dtype, up=True)

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError
+from certus.core.kinds import KIND, to_json
 from certus.threats.ball import Ball
 from certus.threats.cube import Cube
 from certus.threats.patch import Patched
@@ -25,6 +27,10 @@ class Threat(Protocol):
 
     norm: str
 
+    @property
+    def inputs(self) -> int | None:
+        """How many inputs it is given for, one by one; None where it is for any."""
+
     def region(self, x: Tensor) -> Region:
         """The region around each input of x [B, *shape]."""
 
@@ -33,6 +39,12 @@ class Threat(Protocol):
 
     def describe(self) -> str:
         """A short name that a report prints, such as `linf:0.1`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The threat as data: {"kind": norm, ...}, equal for equal threats."""
+
+    def at(self, indices: Sequence[int]) -> "Threat":
+        """The threat for these inputs of the data set that it is given for."""
 
 
 class NormBall(ABC):
@@ -80,6 +92,25 @@ class NormBall(ABC):
         """Norm and eps, such as `linf:0.1`; `linf:various` for a tensor eps."""
         value = _tensor(self.eps)
         return f"{self.norm}:{value.item()!r}" if value.numel() == 1 else f"{self.norm}:various"
+
+    @property
+    def inputs(self) -> int | None:
+        """How many inputs have an eps of their own; None where all share one."""
+        if isinstance(self.eps, Tensor) and self.eps.ndim > 0 and len(self.eps) > 1:
+            return len(self.eps)
+        return None
+
+    def at(self, indices: Sequence[int]) -> "NormBall":
+        """With the eps of these inputs of a data set; itself where all share one."""
+        if not isinstance(self.eps, Tensor) or self.inputs is None:
+            return self
+        return type(self)(self.eps[list(indices)], self.clip)
+
+    def to_json(self) -> dict[str, Any]:
+        """{"kind": norm, "eps": number, "clip": [low, high] or None}; of a tensor eps stands its hash."""
+        clip = None if self.clip is None else [float(limit) for limit in self.clip]
+        eps = self.eps if isinstance(self.eps, Tensor) else float(self.eps)
+        return {KIND: self.norm, "eps": to_json(eps), "clip": to_json(clip)}
 
     def __repr__(self) -> str:
         """Constructor form."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certus.core import ArgumentError, ModelError, Progress
+from certus.core import ArgumentError, FileError, ModelError, Progress
 from certus.core.progress import silent
 from certus.core.random import generator
 from certus.core.validate import inputs, labels, logits
@@ -97,8 +97,7 @@ def train(
     rows: list[Epoch] = []
     key = "" if snapshot is None else run.key()
     if snapshot is not None and (held := snapshot.load(key)) is not None:
-        run.restore(held)
-        rows = [Epoch(**row) for row in held.rows]
+        rows = _restored(run, held, snapshot)
     for epoch in range(len(rows), plan.epochs):
         rows.append(run.epoch(epoch))
         if snapshot is not None:
@@ -229,6 +228,18 @@ class _Run:
             number, _, part = name.partition(".")
             own["state"].setdefault(int(number), {})[part] = value
         self.adam.load_state_dict(own)
+
+
+def _restored(run: _Run, held: State, snapshot: Snapshot) -> list[Epoch]:
+    """The epochs that are done; the run goes on after them."""
+    try:
+        rows = [Epoch(**row) for row in held.rows]
+        run.restore(held)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        raise FileError(
+            f"{snapshot.path} is damaged ({error}); delete it to start again"
+        ) from error
+    return rows
 
 
 def _check_types(module: object, loss: object, plan: object, snapshot: object) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from certus.core import FileError
+from certus.core.files import opened, replace_file
 from certus.training.key import difference
 
 _WEIGHTS, _OPTIMISER = "weights.", "optimiser."
+_LARGEST = 1 << 40  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,32 +40,38 @@ class Snapshot:
     path: Path
 
     def save(self, key: str, state: State) -> None:
-        """Write the state; an interruption leaves the previous file. Raises FileError."""
+        """Write the state; an interruption leaves the previous file.
+
+        Raises FileError where it cannot be written, or has become that of a training with another key.
+        """
         tensors = {_WEIGHTS + name: value for name, value in state.weights.items()}
         tensors |= {_OPTIMISER + name: value for name, value in state.optimiser.items()}
         plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         data = save(plain, {"key": key, "rows": json.dumps(state.rows)})
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-            draft.write_bytes(data)
-            draft.replace(self.path)
-        except OSError as error:
-            raise FileError(f"cannot write {self.path}: {error.strerror or error}") from error
+        self._read(key, tensors=False)
+        replace_file(self.path, data)
 
     def load(self, key: str) -> State | None:
         """The state, or None where there is no file yet.
 
         Raises FileError where the file is damaged or belongs to a training with another key.
         """
-        if not self.path.exists():
+        return self._read(key, tensors=True)
+
+    def _read(self, key: str, *, tensors: bool) -> State | None:
+        """The state, without its tensors where they are not asked for."""
+        if not os.path.lexists(self.path):
             return None
+        found: dict[str, Tensor] = {}
         try:
-            with safe_open(self.path, "pt") as file:
+            with ExitStack() as stack:
+                stack.enter_context(opened(self.path, _LARGEST))  # no pipe, no device
+                file = stack.enter_context(safe_open(self.path, "pt"))
                 held = file.metadata() or {}
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if tensors:
+                    found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             rows = json.loads(held.get("rows", "[]"))
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, OSError, ValueError, RecursionError) as error:
             raise FileError(
                 f"{self.path} is damaged ({error}); delete it to start again"
             ) from error
@@ -71,7 +80,7 @@ class Snapshot:
                 f"{self.path} belongs to another training (other: {difference(held.get('key', ''), key)}); "
                 "delete it or choose another file"
             )
-        return State(_part(tensors, _WEIGHTS), _part(tensors, _OPTIMISER), rows)
+        return State(_part(found, _WEIGHTS), _part(found, _OPTIMISER), rows)
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, Tensor]:

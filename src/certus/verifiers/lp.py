@@ -45,6 +45,11 @@ class LP(BoundMethod):
         """Validate."""
         positive(self.seconds, "seconds")
 
+    @property
+    def memory(self) -> int | None:
+        """That of CROWN."""
+        return self.crown.memory
+
     def prepare(self, graph: Graph, region: Region) -> State:
         """CROWN's intervals and relaxations, and one program for each input."""
         with torch.no_grad():

@@ -14,15 +14,17 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from certus.core.errors import ArgumentError, FileError, ModelError
+from certus.core.files import content, replace_file
 from certus.core.validate import count
-from certus.zoo.download import replace_file
 from certus.zoo.nets import build_net
 
 CARD = "card.json"
 WEIGHTS = "model.safetensors"
 MODELS = Path(__file__).parent / "models"  # checkpoints that come with the library
-_MOST_CARD = 1 << 24  # bytes
+_MOST_CARD = 1 << 20  # bytes
 _HEADER = 1 << 20  # bytes that a weights file may have beyond its tensors
+_LARGEST = 10**300  # of a number in a card
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Card:
                 raise ArgumentError(f"{name} of a card has the wrong type {type(value).__name__}")
         for name in ("shape", "mean", "std"):
             values = tuple(getattr(self, name))
-            if any(isinstance(n, bool) or not isinstance(n, int | float) for n in values):
+            if not all(map(_is_number, values)):
                 raise ArgumentError(f"{name} of a card must be numbers, got {values}")
             object.__setattr__(self, name, values)
         count(self.classes, "classes", least=2)
@@ -153,7 +155,7 @@ def _build(card: Card) -> nn.Sequential:
 
 def _read_card(path: Path) -> Card:
     try:
-        values = json.loads(_read(path, _MOST_CARD))
+        values = json.loads(content(path, _MOST_CARD), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is not valid JSON ({error})") from error
     names = {f.name for f in fields(Card)}
@@ -168,7 +170,7 @@ def _read_card(path: Path) -> Card:
 
 
 def _read_weights(path: Path, card: Card, most: int) -> dict[str, Tensor]:
-    data = _read(path, most)
+    data = content(path, most)
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise FileError(
             f"{path} does not match the hash in {CARD} (truncated, or replaced); copy both again"
@@ -177,17 +179,6 @@ def _read_weights(path: Path, card: Card, most: int) -> dict[str, Tensor]:
         return safetensors.torch.load(data)
     except (SafetensorError, KeyError, ValueError) as error:
         raise FileError(f"{path} is not a safetensors file ({error})") from error
-
-
-def _read(path: Path, most: int) -> bytes:
-    try:
-        if path.stat().st_size > most:
-            raise FileError(
-                f"{path} has {path.stat().st_size} bytes, at most {most} fit its network"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor], where: str) -> None:
@@ -201,6 +192,8 @@ def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor], where: str) 
                 f"{name} of {where} is {tensor.dtype} {list(tensor.shape)}, "
                 f"its network needs {want.dtype} {list(want.shape)}"
             )
+        if tensor.is_floating_point() and tensor.dtype not in _TYPES:
+            raise FileError(f"{name} of {where} is {tensor.dtype}; save it as float32 or float64")
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{name} of {where} has NaN or infinite values: training diverged")
 
@@ -210,6 +203,15 @@ def _dtype(tensors: dict[str, Tensor], expected: dict[str, Tensor], where: str) 
     if len(kinds) != 1:
         raise FileError(f"{where} mixes dtypes: {', '.join(sorted(map(str, kinds)))}")
     return kinds.pop()
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _size(tensors: dict[str, Tensor]) -> int:

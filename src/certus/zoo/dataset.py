@@ -184,8 +184,7 @@ def _locate(name: str, directory: Path | None) -> list[Path]:
         lost = [part for part, path in zip(_PARTS, found, strict=True) if path is None]
         missing = lost if not missing or len(lost) < len(missing) else missing
     raise FileError(
-        f"{name} is incomplete in {directory} and {directory / name}: "
-        f"no {', '.join(missing)} (plain or .gz); {advice}"
+        f"{name}: no {', '.join(missing)} (plain or .gz) in {directory} or the folder {name} there; {advice}"
     )
 
 

@@ -4,16 +4,16 @@ import gzip
 import hashlib
 import http.client
 import io
-import os
 import urllib.error
 import urllib.request
-import uuid
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from certus.core.errors import ArgumentError, FileError
+from certus.core.files import content, replace_file
 from certus.core.progress import Progress, silent
 from certus.core.validate import positive
 
@@ -98,32 +98,10 @@ def download_data(
     return [_file(source, file, folder / file, timeout, progress) for file in source.digests]
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that the name holds the old or the new bytes, never a part.
-
-    Makes the folder where it is missing. Raises FileError where that is not possible.
-    """
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written ({error.strerror or error})") from error
-
-
 def _file(source: Source, file: str, path: Path, timeout: float, progress: Progress) -> Path:
-    try:
-        if path.stat().st_size <= _LIMIT and source.matches(file, path.read_bytes()):
+    with suppress(FileError):  # not there yet
+        if source.matches(file, content(path, _LIMIT)):
             return path
-    except OSError:
-        pass  # not there yet
     failures = []
     for mirror in source.mirrors:
         address = f"{mirror.rstrip('/')}/{file}"

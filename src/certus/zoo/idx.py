@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from certus.core.errors import FileError
+from certus.core.files import opened
 
 LIMIT = 1 << 28  # bytes of data in one file; the largest file of MNIST has 47 million
 _CHUNK = 1 << 20
+_HEADER = 20  # bytes before the data, at most
 _GZIP = b"\x1f\x8b"
 _UINT8 = 0x08
 _SIDE = 28
@@ -31,12 +33,12 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     try:
         with ExitStack() as stack:
-            stream = stack.enter_context(path.open("rb"))
-            if stream.peek(2)[:2] != _GZIP:
+            stream = stack.enter_context(opened(path, LIMIT + _HEADER))
+            packed = stream.read(2) == _GZIP
+            stream.seek(0)
+            if not packed:
                 return _parse(stream, path)
             return _parse(stack.enter_context(gzip.GzipFile(fileobj=stream)), path)
-    except FileNotFoundError as error:
-        raise FileError(f"{path} does not exist") from error
     except (OSError, EOFError, zlib.error) as error:
         raise FileError(f"{path} cannot be read ({error}); copy or download it again") from error
 

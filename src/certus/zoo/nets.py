@@ -38,6 +38,8 @@ class Normalize(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             # Rounded to float32 in every dtype, so that a model and its double agree.
             tensor = torch.tensor(values, dtype=torch.float32).to(torch.get_default_dtype())
+            if not bool(torch.isfinite(tensor).all()) or (name == "std" and not bool(tensor.all())):
+                raise ArgumentError(f"{name} must lie in the range of float32, got {values}")
             self.register_buffer(name, tensor.view(-1, *[1] * (len(shape) - 1)))
 
     def forward(self, x: Tensor) -> Tensor:

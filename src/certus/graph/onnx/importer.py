@@ -1,5 +1,6 @@
 """One walk over an ONNX network: constants are folded, the rest is written to a graph."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -11,13 +12,17 @@ from certus.core import CertusError, ModelError, UnsupportedError
 from certus.graph.graph import Graph
 from certus.graph.onnx import ragged
 from certus.graph.onnx.build_moves import as_data
+from certus.graph.onnx.extent import extent
 from certus.graph.onnx.reader import Network, Node
-from certus.graph.onnx.table import BUILDERS, FOLDS, Call, Result, Unsupported, Value
+from certus.graph.onnx.table import BUILDERS, FOLDS, Call, Result, Unsupported, Value, affordable
 from certus.graph.onnx.types import typed
 from certus.graph.onnx.values import Broken, Data, canonical
 from certus.graph.onnx.writer import Writer
 from certus.graph.op import Shape
 from certus.graph.structural import Slice
+
+_MOST_INPUTS = 2**22
+_CONSTANTS = 2**26  # numbers that folding may make, beside a few times those of the file
 
 
 class Importer:
@@ -28,6 +33,7 @@ class Importer:
         self.problems: list[str] = []
         self.uses: Counter[str] = Counter()
         self.values: dict[str, Value] = {}
+        self._left = _CONSTANTS + 4 * sum(array.size for array in network.constants.values())
         self._count(network)
         self._inputs(shapes)
 
@@ -47,6 +53,11 @@ class Importer:
         """One input as it is; several as slices of one flat input."""
         if any(d == 0 for shape in shapes for d in shape):
             raise ModelError("an input of the network is empty")
+        total = sum(math.prod(shape) for shape in shapes)
+        if total > _MOST_INPUTS:
+            raise UnsupportedError(
+                f"inputs of {total:,} numbers; at most {_MOST_INPUTS:,} are bounded"
+            )
         names = [port.name for port in self.network.inputs]
         if len(shapes) == 1:
             self.writer = Writer(canonical(shapes[0]), self.like)
@@ -115,12 +126,17 @@ class Importer:
         op = call.node.op
         if ragged.applies(call):
             return ragged.build(call)
+        affordable([extent(call)])
         if any(isinstance(value, Data) for value in call.values):
             if op not in BUILDERS:
                 raise Unsupported("on values that depend on the input")
             return typed(call, BUILDERS[op])
         found = FOLDS[op](call) if op in FOLDS else self._evaluated(call)
-        return [np.asarray(v) for v in found] if isinstance(found, list) else np.asarray(found)
+        results = [np.asarray(v) for v in (found if isinstance(found, list) else [found])]
+        self._left -= sum(array.size for array in results)
+        if self._left < 0:
+            raise Unsupported("the constants take too much memory")
+        return results
 
     def _evaluated(self, call: Call) -> list[Any]:
         """An operation on constants alone that numpy lacks: its first input is fed to a small graph."""

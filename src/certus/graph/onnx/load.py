@@ -43,7 +43,7 @@ def load(
     (NaN weights, several outputs, open sizes, a difference from onnxruntime), UnsupportedError (names
     every operator without a sound rule, all at once) and DependencyError (onnx is not installed).
     """
-    network = read(source)
+    network = read(source, output)
     shapes = [_shape(port, sizes or {}) for port in network.inputs]
     dtype = _dtype(network.inputs)
     chosen = _output(network, output)

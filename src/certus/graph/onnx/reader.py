@@ -4,8 +4,7 @@ A model file is hostile until proven otherwise: it may be truncated, no protobuf
 data outside its folder. Every failure is a FileError or ModelError of one line.
 """
 
-import gzip
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,11 @@ import numpy as np
 
 from certus.core import FileError, ModelError, UnsupportedError
 from certus.core.errors import require
+from certus.core.files import content, opened, unpacked
+from certus.graph.onnx.external import place_of
+from certus.graph.onnx.prune import called, every_node, graphs_of, prune
 
-_LIMIT = 2**31  # bytes: protobuf's own limit, so that a small archive cannot fill the memory
+_LIMIT = 2**31 - 1  # bytes: protobuf's own limit, so that a small archive cannot fill the memory
 _EXTERNAL = 1  # TensorProto.EXTERNAL
 # ONNX element types to numpy's; the others are refused where they are met
 TYPES = {
@@ -71,17 +73,36 @@ class Network:
     body: bytes = field(default=b"", repr=False)  # the whole model, self-contained, for onnxruntime
 
 
-def read(source: str | Path | bytes) -> Network:
-    """Read a model from a path or from bytes, gzipped or not.
+def read(source: str | Path | bytes, output: str | None = None) -> Network:
+    """Read a model from a path or from bytes, gzipped or not, as far as the output needs it (default: all).
 
-    Raises FileError (missing, damaged, not ONNX, external data outside the folder) and ModelError
-    (NaN weights).
+    Raises FileError (missing, no regular file, damaged, not ONNX, external data outside the folder),
+    ModelError (NaN weights) and UnsupportedError (more nodes than networks have).
     """
     name, raw, folder = _contents(source)
     model = _parse(name, raw)
-    _inline(name, model, folder)
-    if model.functions:
+    del raw
+    try:
+        return _read(name, model, folder, output)
+    except UnicodeDecodeError as error:
+        raise FileError(f"{name}: a name in the model is not UTF-8") from error
+    except MemoryError as error:
+        raise FileError(f"{name}: the model does not fit into the memory") from error
+
+
+def _read(name: str, model: Any, folder: Path | None, output: str | None) -> Network:
+    names: list[str] = [port.name for port in model.graph.output]
+    outputs = names if output is None or output not in names else [output]
+    prune(model.graph, outputs)
+    functions = called(model, name)
+    if functions:
+        del model.functions[:]
+        model.functions.extend(functions)
         model = _without_functions(name, model)
+        prune(model.graph, outputs)
+    else:
+        del model.functions[:]
+    _inline(name, model, folder)
     versions = {entry.domain: entry.version for entry in model.opset_import}
     found = _network(model.graph, name)
     return Network(
@@ -96,32 +117,16 @@ def read(source: str | Path | bytes) -> Network:
 
 def _contents(source: str | Path | bytes) -> tuple[str, bytes, Path | None]:
     """A name for messages, the raw bytes, and the folder in which external data may lie."""
-    name, folder = "the given bytes", None
     if isinstance(source, bytes | bytearray):
-        raw = bytes(source)
+        name, raw, folder = "the given bytes", bytes(source), None
     else:
         path = Path(source)
         name, folder = path.name, path.parent
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror or error}") from error
-    if raw[:2] == b"\x1f\x8b":
-        raw = _unzip(name, raw)
-    return name, raw, folder
-
-
-def _unzip(name: str, raw: bytes) -> bytes:
-    from io import BytesIO
-
-    try:
-        with gzip.GzipFile(fileobj=BytesIO(raw)) as file:
-            data = file.read(_LIMIT + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise FileError(f"{name}: the gzip archive is damaged ({error})") from error
-    if len(data) > _LIMIT:
-        raise FileError(f"{name}: unpacks to more than 2 GiB")
-    return data
+        with opened(path, _LIMIT) as file:
+            if file.peek(1)[:1] == b"\0":  # a hole, perhaps of gigabytes
+                raise FileError(f"{name}: not an ONNX model, or a damaged one")
+        raw = content(path, _LIMIT)
+    return name, unpacked(raw, name, _LIMIT), folder
 
 
 def _parse(name: str, raw: bytes) -> Any:
@@ -138,47 +143,24 @@ def _parse(name: str, raw: bytes) -> Any:
 
 def _inline(name: str, model: Any, folder: Path | None) -> None:
     """Bring external data into the model; it must lie in the model's folder or below."""
-    for tensor in _tensors(model.graph):
-        if tensor.data_location != _EXTERNAL:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        tensor.raw_data = _external(name, tensor.name, entries, folder)
+    outside = [t for t in _tensors(model.graph) if t.data_location == _EXTERNAL]
+    places = [place_of(name, tensor, folder) for tensor in outside]
+    if sum(place.length for place in places) > _LIMIT:
+        raise FileError(f"{name}: its external data are larger than 2 GiB")
+    for tensor, place in zip(outside, places, strict=True):
+        tensor.raw_data = place.data()
         tensor.ClearField("external_data")
         tensor.data_location = 0
 
 
-def _external(name: str, tensor: str, entries: dict[str, str], folder: Path | None) -> bytes:
-    what = f"{name}: external data of {tensor!r}"
-    if folder is None:
-        raise FileError(f"{what} cannot be found for a model given as bytes; give its path")
-    location = Path(entries.get("location", ""))
-    home = folder.resolve()
-    path = (home / location).resolve()
-    if location.is_absolute() or ".." in location.parts or not path.is_relative_to(home):
-        raise FileError(f"{what} lies outside the model's folder ({location})")
-    try:
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
-        if offset < 0:
-            raise ValueError("negative offset")
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read() if length < 0 else file.read(length)
-    except (OSError, ValueError) as error:
-        raise FileError(f"{what} cannot be read from {location} ({error})") from error
-    if len(data) < length:
-        raise FileError(f"{what} ends early: {location} is shorter than the model says")
-    return data
-
-
-def _tensors(graph: Any) -> Any:
+def _tensors(graph: Any) -> Iterator[Any]:
     """Every tensor of a graph, also in attributes and branches."""
-    yield from graph.initializer
-    for node in graph.node:
+    for part in (graph, *graphs_of(graph.node)):
+        yield from part.initializer
+    for node in every_node(graph.node):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
-            if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
             yield from attribute.tensors
 
 
@@ -228,7 +210,10 @@ def _attribute(attribute: Any, name: str) -> Any:
         return _array(attribute.t, f"{name}: {attribute.t.name or attribute.name!r}")
     if attribute.type == kinds.GRAPH:
         return _network(attribute.g, name)
-    value = onnx.helper.get_attribute_value(attribute)
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+    except ValueError as error:
+        raise FileError(f"{name}: the attribute {attribute.name!r} is damaged") from error
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value
@@ -238,6 +223,8 @@ def _array(tensor: Any, what: str) -> np.ndarray:
     from onnx import numpy_helper
 
     try:
+        if any(d < 0 for d in tensor.dims):
+            raise ValueError("negative size")
         array = np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:
         raise FileError(f"{what} is damaged: its data do not fit its shape or type") from error

@@ -18,7 +18,7 @@ from certus.graph.onnx.values import Data, canonical, kind_of
 from certus.graph.onnx.writer import Writer
 from certus.graph.op import Op, Shape
 
-_MOST = 2**28  # numbers in one value
+_MOST = 2**25  # numbers in one value
 Value = Any  # np.ndarray, Data or Ragged
 Result = Any  # Value or list of values
 BUILDERS: dict[str, Callable[["Call"], Result]] = {}  # some input depends on the network's input

@@ -10,6 +10,7 @@ from scipy.special import bdtr
 from torch import Tensor
 
 from certus.core import ArgumentError, Progress, validate
+from certus.core.kinds import to_json
 from certus.core.progress import silent
 from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, PREDICT, SELECT
@@ -140,7 +141,13 @@ class CenterSmoothing(Sampled):
                 far = self.distances(own, torch.from_numpy(values)) if known else np.full(n, np.inf)
                 reach.append(float(ordered(far, rank)[0]))
         abstained = center.flatten(1).isnan().any(1) if center.ndim > 1 else center.isnan()
-        settings = {"noise": repr(self.noise), "seed": self.seed, "n0": n0, "n": n, "alpha": alpha}
+        settings = {
+            "noise": to_json(self.noise),
+            "seed": self.seed,
+            "n0": n0,
+            "n": n,
+            "alpha": alpha,
+        }
         settings |= {"margin": self.margin, "candidates": self.candidates, "rank": rank}
         return Centers(
             center=center,

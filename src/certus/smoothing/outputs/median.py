@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError, Progress, validate
+from certus.core.kinds import to_json
 from certus.core.progress import silent
 from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, SELECT
@@ -193,7 +194,7 @@ class SmoothedRegression(Sampled):
         )
 
     def _settings(self, n: int, alpha: float) -> dict[str, Any]:
-        settings = {"noise": repr(self.noise), "percentile": self.percentile, "seed": self.seed}
+        settings = {"noise": to_json(self.noise), "percentile": self.percentile, "seed": self.seed}
         return settings | {"n": n, "alpha": alpha, "joint": self.joint}
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from certus.core import ArgumentError, ModelError, Progress, validate
+from certus.core.kinds import to_json
 from certus.core.progress import silent
 from certus.core.results import statistical
 from certus.smoothing.draws import ESTIMATE, SELECT
@@ -134,7 +135,7 @@ class SmoothedSegmentation(Sampled):
         shape = (len(x), *like.shape[1:])
         corrected = torch.from_numpy(np.stack([test.corrected for test in tests])).view(shape)
         classes = torch.stack([test.chosen for test in tests]).view(shape)
-        settings = {"noise": repr(self.noise), "seed": self.seed, "n0": n0, "alpha": alpha}
+        settings = {"noise": to_json(self.noise), "seed": self.seed, "n0": n0, "alpha": alpha}
         settings |= {"threshold": self.threshold, "correction": self.correction}
         return Segments(
             prediction=torch.where(corrected <= alpha, classes, -1),
