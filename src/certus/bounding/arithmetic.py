@@ -13,7 +13,7 @@ from certus.bounding.meter import Meter
 from certus.bounding.outer_range import unrounded
 from certus.bounding.outward import outward
 from certus.bounding.rigorous import RigorousMeter, RigorousState, evaluation_error
-from certus.bounding.safe_lines import Safe
+from certus.bounding.safe_relaxations import Safe
 from certus.bounding.signs import signs
 from certus.bounding.state import State, Table
 from certus.core import Bounds, UnsupportedError

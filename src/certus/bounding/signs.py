@@ -53,10 +53,9 @@ def _one_sided(
     rows = replace(rows, coefs=rows.coefs * sign.view(-1, *[1] * (rows.coefs.ndim - 2)))
     if query.shift is not None:
         total = query.shift[:, index] * sign
+    # rows of one input share its relaxations
     pick = rows.pick if isinstance(rows, Maps) else None
-    if isinstance(pick, Tensor) and bool(
-        pick[0] == pick[-1]
-    ):  # rows of one input share relaxations
+    if isinstance(pick, Tensor) and bool(pick[0] == pick[-1]):
         first = int(pick[0])
         total = None if total is None else total.T
         rows = Maps(rows.coefs.transpose(0, 1), slice(first, first + 1))

@@ -22,7 +22,7 @@ from certus.relax import Interval, Lines, Relaxation
 from certus.relax.pooling import Windowed
 
 # (op, relaxation, interval, engine) -> the relaxation made safe
-safe_lines = Rules("rigorous arithmetic")
+safe_relaxations = Rules("rigorous arithmetic")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Safe:
 
     def __getitem__(self, kind: type) -> Callable[..., Relaxation]:
         """The rule for an operation's class."""
-        safe, slopes = safe_lines[kind], self.slopes[kind]
+        safe, slopes = safe_relaxations[kind], self.slopes[kind]
 
         def rule(op: Op, *own: Interval) -> Relaxation:
             found: Relaxation = safe(op, slopes(op, *own), *own, self.engine)
@@ -51,7 +51,7 @@ def _above(value: Tensor, terms: Tensor) -> Tensor:
 def _lines(relaxation: Relaxation) -> Lines:
     if not isinstance(relaxation, Lines):
         name = type(relaxation).__name__
-        raise UnsupportedError(f"{safe_lines.name} has no rule for the relaxation {name}")
+        raise UnsupportedError(f"{safe_relaxations.name} has no rule for the relaxation {name}")
     return relaxation
 
 
@@ -60,7 +60,7 @@ def _plain(slope: Tensor) -> Tensor:
     return torch.where(slope.abs() < floor(slope.dtype), torch.zeros_like(slope), slope)
 
 
-@safe_lines.register(Relu)
+@safe_relaxations.register(Relu)
 def relu(op: Relu, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """The lower line has no offset and the upper one's is >= 0: the walk relies on both signs."""
     lines = _lines(relaxation)
@@ -69,7 +69,7 @@ def relu(op: Relu, relaxation: Relaxation, interval: Interval, engine: Engine) -
     return replace(found, upper_slope=slope, upper_offset=_hinge_offset(slope, 0.0, interval))
 
 
-@safe_lines.register(LeakyRelu)
+@safe_relaxations.register(LeakyRelu)
 def leaky_relu(op: LeakyRelu, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """As for ReLU, each line with room for the rounding of slope times x."""
     lines = _lines(relaxation)
@@ -99,7 +99,7 @@ def _hinge_offset(slope: Tensor, leak: float, interval: Interval) -> Tensor:
     return _above(highest, rounding)
 
 
-@safe_lines.register(Clamp)
+@safe_relaxations.register(Clamp)
 def clamp(op: Clamp, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """The largest of f(x) - slope x at ends and kinks, in floats, and room for all its roundings."""
     lines = _lines(relaxation)
@@ -143,13 +143,13 @@ class _Curve:
         return bent * (1 if isinstance(self.op, Tanh) else 2)
 
 
-@safe_lines.register(Sigmoid)
+@safe_relaxations.register(Sigmoid)
 def sigmoid(op: Sigmoid, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """Offsets from the convex part's ends and a tangent of the concave part."""
     return _s_shaped(_Curve(op, 1.0), _lines(relaxation), interval, engine)
 
 
-@safe_lines.register(Tanh)
+@safe_relaxations.register(Tanh)
 def tanh(op: Tanh, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """Offsets from the convex part's ends and a tangent of the concave part."""
     return _s_shaped(_Curve(op, 0.0), _lines(relaxation), interval, engine)
@@ -189,7 +189,7 @@ def _crest(curve: _Curve, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor
     return torch.where(lower.isnan() | upper.isnan(), lower + upper, torch.maximum(top, convex))
 
 
-@safe_lines.register(MaxPool)
+@safe_relaxations.register(MaxPool)
 def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval, engine: Engine) -> Windowed:
     """max_i x_i <= t + sum_i relu(x_i - t) for every t; t is what the relaxation's offset stands for.
 
@@ -197,7 +197,7 @@ def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval, engine: En
     """
     if not isinstance(relaxation, Windowed):
         name = type(relaxation).__name__
-        raise UnsupportedError(f"{safe_lines.name} has no rule for the relaxation {name}")
+        raise UnsupportedError(f"{safe_relaxations.name} has no rule for the relaxation {name}")
     low = op.windows(interval[0], float("-inf"))
     high = op.windows(interval[1], float("-inf"))
     inside = op.windows(torch.ones_like(interval[0][:1, :1]), 0.0) > 0
