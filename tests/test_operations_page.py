@@ -9,6 +9,7 @@ from docs.tools.support import COLUMNS, cells, operations, written_with
 from certus.bounding import IBP, Crown, DeepZ, Forward
 from certus.bounding.alphas import Alphas
 from certus.bounding.backward import Walk
+from certus.bounding.maps import Maps
 from certus.certifiers.bound_methods import BOUNDS
 from certus.core import CertusError, UnsupportedError
 from certus.graph.activation import Relu, Tanh
@@ -105,7 +106,7 @@ def test_slopes_that_rows_choose(name):
     claim, alphas = CLAIMS[name]["alpha-crown"], Alphas()
     graph, box, _, rows = case(name)
     state = Crown().prepare(graph, box)
-    Walk(state, both=True, alphas=alphas).run(graph.output, rows.unsqueeze(1))
+    Walk(state, both=True, alphas=alphas).run(graph.output, Maps(rows.unsqueeze(1)))
     assert (claim == "own slopes") == bool(alphas.values)
     assert claim == "own slopes" or claim == CLAIMS[name]["crown"]
 

@@ -12,7 +12,7 @@ from docs.tools.examples import Example
 
 from certus.bounding import FAST_LIN
 from certus.bounding.outward import wobble
-from certus.bounding.safe_lines import safe_lines
+from certus.bounding.safe_relaxations import safe_relaxations
 from certus.bounding.terms import terms
 from certus.core import UnsupportedError
 from certus.graph.fusion import Constant, Patches
@@ -87,7 +87,7 @@ def _rigorous(kind: type[Op], example: Example) -> str:
             return "no"
         return "yes"
     if kind in wobble:
-        return "yes" if kind in safe_lines else "ibp alone"
+        return "yes" if kind in safe_relaxations else "ibp alone"
     return "no"
 
 

@@ -13,10 +13,10 @@ from torch import nn
 
 import certus
 from certus.bounding import IBP, AlphaCrown, Cases, Crown, DeepZ, Forward, crown_ibp, margin_rows
-from certus.bounding.base import State
 from certus.bounding.cases import _lifted
 from certus.bounding.engine import engine_of
 from certus.bounding.guarded import Guarded
+from certus.bounding.state import State
 from certus.certifiers.bound_methods import BOUNDS
 from certus.core import ArgumentError
 from certus.graph import trace
@@ -189,7 +189,7 @@ def test_a_bound_a_rounding_beyond_an_integer_keeps_it():
         def prepare(self, graph, region):
             state = super().prepare(graph, region)
             moved = {i: (low + 2e-15, high - 2e-15) for i, (low, high) in state.intervals.items()}
-            return State(state.graph, state.region, moved, {})
+            return State(state.graph, state.region, moved)
 
         def bound(self, state, rows):
             return IBP().bound(IBP().prepare(state.graph, state.region), rows)

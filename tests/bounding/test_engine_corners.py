@@ -75,8 +75,13 @@ def test_windows_that_meet_equal_whole_maps(name, kind, monkeypatch):
     graph = closed(b, b.add(Sum(-1.0), left, right))
     region = KINDS[kind](random(3, 2, 9, 10).sigmoid())
     met = []
-    pull = windows.pull_affine
-    monkeypatch.setattr(windows, "pull_affine", lambda *a: met.append(a[1].op.name) or pull(*a))
+    pull = windows.Windows.affine
+
+    def affine(rows, graph, node):
+        met.append(node.op.name)
+        return pull(rows, graph, node)
+
+    monkeypatch.setattr(windows.Windows, "affine", affine)
     found = [Crown()(graph, region), Crown(memory=40000)(graph, region)]
     assert "Sum" in met and "Conv" in met
     monkeypatch.setattr(windows, "able", lambda *a: False)

@@ -52,22 +52,25 @@ def test_without_charges_the_law_fails(monkeypatch):
     region = Linf(0.0).region(x)
     for method in METHODS.values():
         assert outside(method(True)(graph, region), graph, region) == (0, 0)
-    monkeypatch.setattr(rigorous.RigorousWalk, "_add", lambda self, paid: None)
+    monkeypatch.setattr(rigorous.RigorousMeter, "add", lambda self, paid: None)
     for method in METHODS.values():
         exact, floats = outside(method(True)(graph, region), graph, region)
         assert exact > 0 and floats > 0
 
 
-@pytest.mark.parametrize("part", ["step", "relax", "graph"])
+@pytest.mark.parametrize("part", ["step", "lines", "graph"])
 def test_without_its_parts_the_law_fails(part, monkeypatch):
     """Broken on purpose: intervals or lines as they come, or normalisations fused."""
     graph, x = build("huge-means" if part == "graph" else "badly-scaled")
     region = Linf(0.0).region(x)
     method = Crown(intermediate=IBP(rigorous=True), rigorous=True)
     safe = method.prepare(graph, region)
-    monkeypatch.setattr(arithmetic.Rigorous, part, getattr(arithmetic.Arithmetic, part))
+    if part == "lines":
+        monkeypatch.setattr(arithmetic, "Safe", lambda slopes, engine: slopes)
+    else:
+        monkeypatch.setattr(arithmetic.Rigorous, part, getattr(arithmetic.Arithmetic, part))
     state = method.prepare(graph, region)
-    if part == "relax":
+    if part == "lines":
         pairs = [(state.relaxations[p], safe.relaxations[p]) for p in safe.relaxations]
         assert pairs and all(bool((a.upper_offset < b.upper_offset).any()) for a, b in pairs)
         return
@@ -104,8 +107,8 @@ def test_the_price_is_a_few_roundings(name, method):
         scale = scale * (1e4 if name in ("badly-scaled", "cancelling", "huge-means") else 1)
         if method == "alpha":  # the search may take other turns
             scale = scale + 0.05 * (plain.upper - plain.lower)
-        assert bool(((mine.lower - plain.lower).abs() <= scale).all())
-        assert bool(((mine.upper - plain.upper).abs() <= scale).all())
+        assert bool((mine.lower >= plain.lower - scale).all())
+        assert bool((mine.upper <= plain.upper + scale).all())
         if eps == 0:
             assert bool((mine.lower < mine.upper).all())
 
@@ -119,7 +122,7 @@ def test_other_regions(threat):
             bounds, plain = (METHODS[method](r)(graph, region) for r in (True, False))
             assert outside(bounds, graph, region) == (0, 0)
             near = 1e-3 * (1 + plain.upper - plain.lower)
-            assert bool(((bounds.lower - plain.lower).abs() <= near).all())
+            assert bool((bounds.lower >= plain.lower - near).all())
 
 
 def test_specifications_batches_and_pieces():

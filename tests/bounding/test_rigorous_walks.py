@@ -13,9 +13,10 @@ from certus.bounding import (
     IBP,
     Crown,
     SdpCrown,
-    rigorous,
     windows,
 )
+from certus.bounding.arithmetic import RIGOROUS
+from certus.bounding.maps import Maps
 from certus.core import ArgumentError, UnsupportedError
 from certus.graph import trace
 from certus.threats import L2, Box, Linf
@@ -85,12 +86,12 @@ def test_walks_in_windows_charge_as_much_as_whole_maps():
     neurons = torch.tensor([0, 12, 30])
     batch = torch.zeros(3, dtype=torch.int64)
     rows = windows.start(node, neurons, batch, like)
-    walk = rigorous.RigorousWalk(state, both=True)
+    walk = RIGOROUS.walk(state, both=True)
     small = walk.run(position, rows)
     dense = torch.zeros(3, node.numel).scatter_(1, neurons.unsqueeze(1), 1.0)
-    other = rigorous.RigorousWalk(state, both=True)
-    large = other.run(position, dense.view(3, 1, *node.shape))
-    ratio = walk.slack.flatten() / other.slack.flatten()
+    other = RIGOROUS.walk(state, both=True)
+    large = other.run(position, Maps(dense.view(3, 1, *node.shape)))
+    ratio = walk.meter.slack.flatten() / other.meter.slack.flatten()
     assert bool(((ratio > 0.8) & (ratio < 1.25)).all())
     assert torch.allclose(small.flatten(), large.flatten(), atol=1e-4)
 

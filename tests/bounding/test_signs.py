@@ -7,7 +7,7 @@ from torch import nn
 
 from certus.bounding import Crown, budget, signs, windows
 from certus.bounding.backward import Query, Walk
-from certus.bounding.windows import Windows
+from certus.bounding.maps import Maps
 from certus.graph import trace
 from certus.graph.activation import Relu
 from certus.graph.affine import Conv, Linear, Sum
@@ -48,13 +48,13 @@ def queries(state, position, small):
     neuron = torch.arange(node.numel).repeat(count)
     like = state.intervals[position][0]
     if small:
-        rows, pick = windows.start(node, neuron, batch, like), None
+        rows = windows.start(node, neuron, batch, like)
     else:
         eye = torch.eye(node.numel, dtype=like.dtype)
-        rows, pick = eye[neuron].view(1, -1, *node.shape), batch
+        rows = Maps(eye[neuron].view(1, -1, *node.shape), batch)
     middle = sum(state.intervals[position]).flatten()
     for likely in (middle > 0, middle <= 0):
-        yield Query(position, rows, pick=pick, likely=likely.unsqueeze(0))
+        yield Query(position, rows, likely=likely.unsqueeze(0))
 
 
 @pytest.mark.parametrize("small", [True, False])
@@ -63,9 +63,9 @@ def test_signs_are_those_of_whole_walks(small, batch, monkeypatch):
     """Undecided neurons keep CROWN's bounds; what a whole walk decides is decided."""
     kept, dropped = signs.kept, []
 
-    def counted(rows, index, axis):
+    def counted(rows, index):
         dropped.append(len(index))
-        return kept(rows, index, axis)
+        return kept(rows, index)
 
     monkeypatch.setattr(signs, "kept", counted)
     _, _, state = prepared(batch)
@@ -75,7 +75,7 @@ def test_signs_are_those_of_whole_walks(small, batch, monkeypatch):
         if not isinstance(node.op, kinds) or not signs.stops(state.graph, position):
             continue
         for query in queries(state, position, small):
-            walk = Walk(state, both=True, pick=query.pick)
+            walk = Walk(state, both=True)
             whole = query.bounds(walk.run(query.start, query.rows))
             found = signs.signs(state, query)
             low, high = whole.lower, whole.upper
@@ -119,7 +119,7 @@ def test_rows_that_may_end_stay_within_the_budget(memory, monkeypatch):
 
     def measured(self, positions, parts):
         send(self, positions, parts)
-        rows = [r.coefs if isinstance(r, Windows) else r for r in self.pending.values()]
+        rows = [r.coefs for r in self.pending.values()]
         largest.extend(r.numel() * r.element_size() for r in rows)
 
     graph, region, _ = prepared(3)

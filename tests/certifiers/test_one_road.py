@@ -9,8 +9,8 @@ from tests.laws.networks import NETWORKS, example, graph_of
 
 import certus
 from certus.bounding import Crown, margin_rows
-from certus.bounding.base import State
 from certus.bounding.budget import groups
+from certus.bounding.state import State
 from certus.certifiers.bound_methods import BOUNDS
 
 SLOW = {"lp": {"seconds": 1e-6}, "alpha-crown": {"iterations": 2, "inner": 1}}

@@ -1,5 +1,7 @@
 """A loss in pieces of the batch has the number and the gradients of the loss in one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -57,8 +59,7 @@ def in_one(graph, logits, x, y, moment, threat):
     rows = margin_rows(y, 4, logits).transpose(0, 1)
     state = crown_ibp().prepare(graph, region)
     crown = lower_bound(state, graph.output, rows)
-    state.relaxations.clear()
-    plain = lower_bound(state, graph.output, rows)
+    plain = lower_bound(replace(state, table=None), graph.output, rows)
     margins = (moment.beta * crown + (1 - moment.beta) * plain).T
     worst = torch.cat([margins.new_zeros(7, 1), -margins], 1)
     robust = cross_entropy(worst, torch.zeros_like(y))

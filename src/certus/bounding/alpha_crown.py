@@ -7,11 +7,14 @@ from torch import Tensor
 
 from certus.bounding.alphas import Alphas, best_bounds
 from certus.bounding.backward import Query
-from certus.bounding.base import State
 from certus.bounding.crown import Crown
+from certus.bounding.maps import Maps
+from certus.bounding.multipliers import Multipliers, Slopes, joined
+from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds
 from certus.core.validate import count
 from certus.graph import Graph
+from certus.graph.fusion import needed
 from certus.relax import Interval
 from certus.threats import Region
 
@@ -49,7 +52,7 @@ class AlphaCrown(Crown):
     def _tighten(self, state: State, position: int) -> Interval:
         """CROWN decides what it can; the rest is improved."""
         state.intervals[position] = super()._tighten(state, position)
-        if self.inner == 0 or not state.relaxations:
+        if self.inner == 0 or not state.relaxations.keys() & needed(state.graph, position):
             return state.intervals[position]
         return self._search(state, position, self._improved)
 
@@ -57,17 +60,35 @@ class AlphaCrown(Crown):
         """Both bounds of inner neurons."""
 
         def walk(alphas: Alphas) -> Tensor:
-            found = self._arithmetic.walk(state, True, query.pick, alphas=alphas)
-            return found.run(query.start, query.rows)
+            return self._arithmetic.walk(state, True, alphas).run(query.start, query.rows)
 
         return query.bounds(best_bounds(walk, self.inner, self.rate, Alphas(), float("inf")))
 
-    def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
+    def improved(
+        self, state: State, rows: Tensor, start: Multipliers | None = None
+    ) -> tuple[Tensor, Multipliers]:
+        """Lower bounds [R, B] and the slopes that prove them, improved from given ones on."""
+        given, columns = start or Multipliers(), dict[int, list[tuple[int, Slopes]]]()
+        given.check(state.graph, len(rows), len(state.region))
+
+        def run(own: Maps, at: slice) -> Tensor:
+            assert not isinstance(own.pick, Tensor)
+            inputs = own.pick or slice(0, len(state.region))
+            alphas = Alphas(self.shared, given.part(at, inputs), keeps=True)
+            found = self._best(state, own, False, alphas)
+            columns.setdefault(inputs.start, []).append((len(own.coefs), alphas.best))
+            return found
+
+        with self._arithmetic.context(rows):
+            lower = self._in_pieces(state, rows, False, run)
+        return self._arithmetic.raised(state, rows, lower), joined(list(columns.values()))
+
+    def _run(self, state: State, rows: Maps, both: bool) -> Tensor:
         """Bounds of the specification."""
+        return self._best(state, rows, both, Alphas(self.shared))
 
+    def _best(self, state: State, rows: Maps, both: bool, alphas: Alphas) -> Tensor:
         def walk(alphas: Alphas) -> Tensor:
-            start = state.graph.output
-            return self._arithmetic.walk(state, both, pick, alphas=alphas).run(start, rows)
+            return self._arithmetic.walk(state, both, alphas).run(state.graph.output, rows)
 
-        alphas = Alphas(self.shared)
         return best_bounds(walk, self.iterations, self.rate, alphas, self.enough)

@@ -1,11 +1,12 @@
 """Lower slopes that every row chooses for itself, improved by gradient steps (alpha-CROWN)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from certus.bounding.rows import Rows
 from certus.core import ArgumentError
 from certus.relax import Lines
 
@@ -22,26 +23,48 @@ _NOTHING = 1e-30
 class Alphas:
     """For every relaxation that leaves its lower slope open: a slope for each row and element.
 
-    A walk asks for them in the layout of its rows; they start as the relaxation's own slopes.
-    shared: all rows of an input use the same ones. Source: Xu et al. 2021, section 3.1.
+    A walk asks for them in the layout of its rows; they start as `given`, brought into the relaxation's
+    limits, or as its own slopes. shared: all rows of an input use the same ones. keeps: whether `best`
+    are wanted, those of the best bound of each row (shared: of the best sum). Source: Xu et al. 2021,
+    section 3.1.
     """
 
     shared: bool = False
+    given: Mapping[int, Tensor] = field(default_factory=dict)
+    keeps: bool = False
+    best: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
     limits: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     moments: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _score: Tensor | None = None
 
-    def of(
-        self, position: int, lines: Lines, rows: Tensor, lay: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Slopes for rows [R, B, ...]; `lay` brings a tensor of the relaxation into the form [B, ...]."""
+    def of(self, position: int, lines: Lines, rows: Rows) -> Tensor | None:
+        """The slopes of rows at a node, as they lie beside coefficients; None where none is open."""
+        if lines.floor is None or lines.ceiling is None:
+            return None
         if position not in self.values:
-            assert lines.floor is not None and lines.ceiling is not None
-            like = rows.detach()[: 1 if self.shared else None]
-            start = torch.zeros_like(like) + lay(lines.lower_slope).detach()
+            many = 1 if self.shared else None
+            low, own, high = (
+                rows.laid(line).detach() for line in (lines.floor, lines.lower_slope, lines.ceiling)
+            )
+            start = torch.zeros_like(rows.coefs.detach()[:many]) + own
+            if position in self.given:
+                start = _within(self.given[position][:many].to(start).expand_as(start), low, high)
             self.values[position] = start.requires_grad_()
-            self.limits[position] = lay(lines.floor).detach(), lay(lines.ceiling).detach()
+            self.limits[position] = low, high
         return self.values[position]
+
+    def keep(self, bounds: Tensor) -> None:
+        """Remember the slopes of rows [R, B] that have never had better bounds."""
+        score = bounds.sum(0, keepdim=True) if self.shared else bounds
+        if self._score is None:
+            self._score, self.best = score, {at: v.detach() for at, v in self.values.items()}
+            return
+        better = score > self._score
+        self._score = torch.where(better, score, self._score)
+        for at, value in self.values.items():
+            wide = better.view(*better.shape, *[1] * (value.ndim - 2))
+            self.best[at] = torch.where(wide, value.detach(), self.best[at])
 
     def improve(self, bounds: Tensor, rate: float) -> None:
         """One step of Adam uphill on lower bounds that a walk made with these slopes."""
@@ -56,8 +79,7 @@ class Alphas:
             self.moments[place] = first, second
             move = rate * first / _steadied(second.sqrt())
             with torch.no_grad():
-                low, high = self.limits[place]
-                value = torch.minimum(torch.maximum(self.values[place] + move, low), high)
+                value = _within(self.values[place] + move, *self.limits[place])
             self.values[place] = value.requires_grad_()
 
 
@@ -78,6 +100,8 @@ def best_bounds(
         with torch.enable_grad():
             found = walk(alphas)
         now = found.detach()
+        if alphas.keeps:
+            alphas.keep(now)
         if step == 0:
             best, idle = now, torch.zeros_like(now)
         # a row that has settled keeps what it has, whatever the rows beside it still gain
@@ -89,6 +113,11 @@ def best_bounds(
             break
         alphas.improve(found, rate * _DECAY**step)
     return best
+
+
+def _within(slopes: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The nearest slopes that a relaxation allows."""
+    return torch.minimum(torch.maximum(slopes, low), high)
 
 
 def _steadied(size: Tensor) -> Tensor:

@@ -1,33 +1,19 @@
 """BoundMethod: bounds of linear functionals of a network's output over a region."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from certus.bounding.budget import groups
+from certus.bounding.multipliers import Multipliers
 from certus.bounding.precision import refuse_autocast
+from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds
 from certus.core.validate import count
 from certus.graph import Graph
-from certus.relax import Interval, Relaxation
 from certus.threats import Region
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What a method knows about a network on a region before it is asked for a specification.
-
-    intervals maps node positions to bounds [B, *shape]; relaxations maps non-linear nodes to their
-    linear relaxation on these intervals (empty for pure interval arithmetic).
-    """
-
-    graph: Graph
-    region: Region
-    intervals: dict[int, Interval]
-    relaxations: dict[int, Relaxation]
 
 
 class BoundMethod(ABC):
@@ -48,6 +34,17 @@ class BoundMethod(ABC):
     def lower(self, state: State, rows: Tensor) -> Tensor:
         """Lower bounds [R, B] alone, where a method has them cheaper than both."""
         return self.bound(state, rows).lower
+
+    def improved(
+        self, state: State, rows: Tensor, start: Multipliers | None = None
+    ) -> tuple[Tensor, Multipliers]:
+        """Lower bounds [R, B], and multipliers that prove no less, up to rounding.
+
+        start: where they begin, such as those of the same rows for a larger region, or before a neuron
+        was split; the bounds are at least what these prove on this state. Upper bounds are lower ones
+        of negative rows. A method without multipliers has its bounds, and no multipliers.
+        """
+        return self.lower(state, rows), Multipliers()
 
     @property
     def memory(self) -> int | None:

@@ -1,14 +1,15 @@
 """Cases: another method on every value that the integer-valued nodes of a network may take."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic
-from certus.bounding.base import BoundMethod, State
+from certus.bounding.base import BoundMethod
 from certus.bounding.combine import check_methods
+from certus.bounding.state import State
 from certus.core import Bounds
 from certus.core.numerics import guard, sound
 from certus.core.validate import count
@@ -28,7 +29,11 @@ _INTEGER = (Stairs, Sign, Step, ArgMax)  # operations whose values are integers
 
 @dataclass(frozen=True, eq=False)
 class _Undivided(State):
-    own: State
+    own: State = field(kw_only=True)
+
+    def select(self, index: Tensor) -> "_Undivided":
+        """The method's own state of these inputs."""
+        return replace(super().select(index), own=self.own.select(index))
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Cases(BoundMethod):
     def prepare(self, graph: Graph, region: Region) -> State:
         """The method's own state; its intervals tell which values are possible."""
         own = self.method.prepare(graph, region)
-        return _Undivided(graph, region, own.intervals, {}, own)
+        return _Undivided(graph, region, own.intervals, own=own)
 
     def under(self, arithmetic: Arithmetic) -> "Cases | None":
         """The method in another arithmetic on the same cases; their values are exact in any."""

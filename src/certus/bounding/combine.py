@@ -1,13 +1,15 @@
 """Methods made of methods: the tightest of several, and one in pieces."""
 
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic
-from certus.bounding.base import BoundMethod, State
+from certus.bounding.base import BoundMethod
+from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds
 from certus.core.validate import count
 from certus.graph import Graph
@@ -15,8 +17,28 @@ from certus.threats import Region
 
 
 @dataclass(frozen=True, eq=False)
-class _Parts(State):
-    parts: tuple[State, ...]
+class _Met(State):
+    parts: tuple[State, ...] = field(kw_only=True)
+
+    def select(self, index: Tensor) -> "_Met":
+        """The parts of these inputs."""
+        return replace(super().select(index), parts=tuple(p.select(index) for p in self.parts))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces(State):
+    parts: tuple[State, ...] = field(kw_only=True)
+
+    def select(self, index: Tensor) -> "_Pieces":
+        """Every input a piece of its own."""
+        places = torch.arange(len(self.region), device=index.device)[index]
+        ends = torch.tensor([len(part.region) for part in self.parts]).cumsum(0).tolist()
+        parts = []
+        for place in places.tolist():
+            at = bisect_right(ends, place)
+            first = ends[at - 1] if at else 0
+            parts.append(self.parts[at].select(torch.tensor([place - first], device=index.device)))
+        return replace(super().select(index), parts=tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -56,11 +78,11 @@ class Tightest(BoundMethod):
             )
             for position in shared
         }
-        return _Parts(graph, region, intervals, parts[-1].relaxations, parts)
+        return _Met(graph, region, intervals, parts=parts)
 
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Meet of the bounds; NaN where any method gives NaN."""
-        assert isinstance(state, _Parts)
+        assert isinstance(state, _Met)
         found = [m.bound(s, rows) for m, s in zip(self.methods, state.parts, strict=True)]
         return Bounds(
             _fold(torch.maximum, [b.lower for b in found]),
@@ -103,11 +125,11 @@ class Chunked(BoundMethod):
             )
             for position in parts[0].intervals
         }
-        return _Parts(graph, region, intervals, {}, parts)
+        return _Pieces(graph, region, intervals, parts=parts)
 
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """The bounds of the pieces, put together."""
-        assert isinstance(state, _Parts)
+        assert isinstance(state, _Pieces)
         start, found = 0, []
         for part in state.parts:
             stop = start + len(part.region)

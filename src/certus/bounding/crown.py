@@ -1,22 +1,25 @@
 """CROWN: backward linear bounds (Zhang et al. 2018), and CROWN-IBP (Zhang et al. 2020)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic, arithmetic
-from certus.bounding.base import BoundMethod, State, check_memory
+from certus.bounding.base import BoundMethod, check_memory
 from certus.bounding.budget import elements, widest
 from certus.bounding.interval import IBP, affine_in_input
+from certus.bounding.maps import Maps
 from certus.bounding.search import BoundsOf, tightened
 from certus.bounding.signs import stops
+from certus.bounding.state import State
 from certus.core import ArgumentError, Bounds, Rules
 from certus.graph import Graph
 from certus.graph.activation import LeakyRelu, Relu
 from certus.graph.affine import BatchNorm, Conv, Linear, MatMul, Scale, Shift
 from certus.graph.fusion import needed
-from certus.graph.op import Affine, Input
+from certus.graph.op import Affine
 from certus.graph.structural import Pad, Permute, Reshape, Select, Slice
 from certus.relax import Interval, relaxations
 from certus.threats import Box, Region
@@ -57,19 +60,15 @@ class Crown(BoundMethod):
             raise ArgumentError("rigorous bounds need an intermediate method with rigorous=True")
 
     def prepare(self, graph: Graph, region: Region) -> State:
-        """Intervals and relaxations of the inner nodes."""
+        """Intervals of the inner nodes."""
         with self._arithmetic.context(region.center):
             return self._prepare(self._arithmetic.graph(graph), region)
 
     def _prepare(self, graph: Graph, region: Region) -> State:
         how, wanted = self._arithmetic, needed(graph)
-        state = how.state(graph, region)
+        state = how.state(graph, region, self.slopes)
         if self.intermediate is not None:
             state.intervals.update(self.intermediate.prepare(graph, region).intervals)
-            for position, node in enumerate(graph.nodes):
-                if position in wanted and not isinstance(node.op, Affine | Input):
-                    own = [state.intervals[i] for i in node.inputs]
-                    state.relaxations[position] = how.relax(self.slopes, graph, node.op, own)
             return state
         for position, node in enumerate(graph.nodes):
             if position not in wanted or position == 0:
@@ -77,26 +76,27 @@ class Crown(BoundMethod):
             if not isinstance(node.op, Affine):
                 for source in dict.fromkeys(node.inputs):
                     state.intervals[source] = self._tighten(state, source)
-                own = [state.intervals[source] for source in node.inputs]
-                state.relaxations[position] = how.relax(self.slopes, graph, node.op, own)
             state.intervals[position] = how.step(graph, node, state.intervals)
         return state
 
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Lower and upper bounds in one backward pass."""
-        found = self._walk(state, rows, both=True)
-        low, high = found.chunk(2)
-        return Bounds(low, -high)
+        raised = self._arithmetic.raised
+        low, high = self._walk(state, rows, both=True).chunk(2)
+        return Bounds(raised(state, rows, low), -raised(state, -rows, high))
 
     def lower(self, state: State, rows: Tensor) -> Tensor:
         """Lower bounds alone, at half the price."""
-        return self._walk(state, rows, both=False)
+        return self._arithmetic.raised(state, rows, self._walk(state, rows, both=False))
 
     def _walk(self, state: State, rows: Tensor, both: bool) -> Tensor:
         with self._arithmetic.context(rows):
-            return self._in_pieces(state, rows, both)
+            return self._in_pieces(state, rows, both, lambda own, _: self._run(state, own, both))
 
-    def _in_pieces(self, state: State, rows: Tensor, both: bool) -> Tensor:
+    def _in_pieces(
+        self, state: State, rows: Tensor, both: bool, run: Callable[[Maps, slice], Tensor]
+    ) -> Tensor:
+        """What `run` finds for pieces of the inputs and, in each, pieces of the rows, put together."""
         output = state.graph.output
         room = self._room(rows) // widest(state.graph, output) // (2 if both else 1)
         batch = len(state.region)
@@ -107,16 +107,16 @@ class Crown(BoundMethod):
             pick = slice(first, min(first + inputs, batch))
             own = rows if rows.shape[1] == 1 else rows[:, pick]
             found = [
-                self._run(state, piece, both, None if inputs == batch else pick)
-                for piece in own.split(many)
+                run(Maps(own[at], None if inputs == batch else pick), at)
+                for at in (slice(i, i + many) for i in range(0, len(rows), many))
             ]
             halves = [part.chunk(2 if both else 1) for part in found]
             columns.append(torch.cat([half for side in zip(*halves, strict=True) for half in side]))
         return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
-    def _run(self, state: State, rows: Tensor, both: bool, pick: slice | None) -> Tensor:
+    def _run(self, state: State, rows: Maps, both: bool) -> Tensor:
         """One walk for some rows of the specification and some inputs: [R, B], or [2 R, B] for both."""
-        return self._arithmetic.walk(state, both, pick).run(state.graph.output, rows)
+        return self._arithmetic.walk(state, both).run(state.graph.output, rows)
 
     def under(self, arithmetic: Arithmetic) -> "Crown | None":
         """The same walks and inner method in another arithmetic."""

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic, step
-from certus.bounding.backward import Rows
-from certus.bounding.base import Interval, State
-from certus.bounding.charged import Charge, ChargedState, ChargedWalk
+from certus.bounding.charged import Charge, ChargedState, Charging
 from certus.bounding.engine import Engine
 from certus.bounding.evaluation import local_error
+from certus.bounding.meter import Meter
+from certus.bounding.rows import Rows
+from certus.bounding.state import State, Table
 from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.graph import Node
 from certus.graph.op import Affine, Input
+from certus.relax import Interval
 from certus.threats import Box, Region
 from certus.threats.ball import Ball
 
@@ -33,7 +35,7 @@ class GuardedState(ChargedState):
     """A state whose intervals hold every evaluation by an engine."""
 
     engine: Engine = field(kw_only=True)
-    free: set[int] = field(default_factory=set)  # nodes without an error
+    free: set[int] = field(default_factory=set, init=False)  # nodes without an error
 
     def error(self, position: int) -> Tensor | None:
         """[B, *shape]: what the engine may lose at a node, and float64 here."""
@@ -55,16 +57,20 @@ class Guarded(Arithmetic):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.walk = GuardedWalk
 
     def graph(self, graph: Graph) -> Graph:
         """As it is: each of its operations rounds."""
         return graph
 
-    def state(self, graph: Graph, region: Region) -> State:
+    def state(self, graph: Graph, region: Region, slopes: Table | None) -> State:
         """A state with room for charges."""
         known = {0: (region.lower, region.upper)}
-        return GuardedState(graph, region, known, {}, engine=self.engine)
+        return GuardedState(graph, region, known, slopes, engine=self.engine)
+
+    def meter(self, state: State) -> Meter:
+        """Charges for what the engine may lose."""
+        assert isinstance(state, GuardedState)
+        return GuardedMeter(state)
 
     def step(self, graph: Graph, node: Node, intervals: dict[int, Interval]) -> Interval:
         """Wider by the node's error."""
@@ -86,22 +92,24 @@ def _wider(interval: Interval, error: Tensor) -> Interval:
     return interval[0] - error, interval[1] + error
 
 
-@dataclass(eq=False)
-class GuardedWalk(ChargedWalk):
-    """A walk whose rows pay for the errors of the nodes that they pass."""
+class GuardedMeter(Charging):
+    """Rows pay for the errors of the nodes that they pass."""
 
-    def _step(self, position: int, node: Node, rows: Rows) -> None:
-        if isinstance(node.op, Affine | Input) or position in self.state.relaxations:
+    def __init__(self, state: GuardedState) -> None:
+        super().__init__()
+        self._state = state
+
+    def enter(self, position: int, node: Node, rows: Rows) -> None:
+        """The error of an evaluation; intervals at which walks stop hold it already."""
+        if isinstance(node.op, Affine | Input) or position in self._state.relaxations:
             charge = self._charge(position)
             if charge is not None:
-                self._pay(charge, rows)
-        super()._step(position, node, rows)
+                self.pay(charge, rows)
 
     @torch.no_grad()
     def _charge(self, position: int) -> Charge | None:
         """The charge of a node, computed once for a state."""
-        state = self.state
-        assert isinstance(state, GuardedState)
+        state = self._state
         if position not in state.charges and position not in state.free:
             lower, upper = state.intervals[0]
             error = state.error(position) if position else _DUST * (lower.abs() + upper.abs())

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import Arithmetic, arithmetic
-from certus.bounding.base import BoundMethod, State, check_memory
+from certus.bounding.backward import Query
+from certus.bounding.base import BoundMethod, check_memory
 from certus.bounding.budget import elements
+from certus.bounding.maps import Maps
 from certus.bounding.search import tightened
+from certus.bounding.state import State
 from certus.core import Bounds
 from certus.graph import Graph
 from certus.graph.fusion import needed
@@ -42,7 +45,7 @@ class IBP(BoundMethod):
 
     def _prepare(self, graph: Graph, region: Region) -> State:
         wanted = needed(graph)
-        state = self._arithmetic.state(graph, region)
+        state = self._arithmetic.state(graph, region, None)
         for position, node in enumerate(graph.nodes):
             if position not in wanted or position == 0:
                 continue
@@ -56,12 +59,17 @@ class IBP(BoundMethod):
     def bound(self, state: State, rows: Tensor) -> Bounds:
         """Folded lower and upper bounds."""
         with self._arithmetic.context(rows):
-            return self._arithmetic.bounds(state, state.graph.output, rows)
+            how, query = self._arithmetic, Query(state.graph.output, Maps(rows))
+            found = how.answer(state, query)
+            low, high = how.raised(state, rows, found.lower), how.raised(state, -rows, -found.upper)
+            return Bounds(low, -high)
 
     def lower(self, state: State, rows: Tensor) -> Tensor:
         """Lower bounds alone, at half the price."""
         with self._arithmetic.context(rows):
-            return self._arithmetic.walk(state, both=False).run(state.graph.output, rows)
+            how = self._arithmetic
+            found = how.walk(state, both=False).run(state.graph.output, Maps(rows))
+            return how.raised(state, rows, found)
 
     def under(self, arithmetic: Arithmetic) -> "IBP":
         """Interval arithmetic of another kind."""

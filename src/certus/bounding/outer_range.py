@@ -8,6 +8,7 @@ from torch import Tensor
 from certus.bounding.gamma import gamma, more, smallest
 from certus.bounding.outward import cover
 from certus.core import Rules
+from certus.relax import Interval
 from certus.threats import Region
 from certus.threats.ball import Ball
 from certus.threats.box import Box, inner
@@ -48,6 +49,22 @@ def around(region: Region, rows: Tensor, before: int) -> tuple[Tensor, Tensor]:
     # squares below the smallest number are lost to a Euclidean norm, at most this much in all
     lost = 4 * sqrt(count * smallest(dtype))
     return found, error + lost + _dust(sizes)
+
+
+def unrounded(rows: Tensor, interval: Interval) -> Tensor:
+    """The least values [R, B] of rows on an interval [B, *shape] where they are exact in floats, else -inf.
+
+    A sum is if at most one of its products is not zero, and this one's coefficient is 1 or -1.
+    """
+    above, dtype = rows.clamp(min=0), rows.dtype
+    terms = rounded = least = torch.zeros((), dtype=dtype, device=rows.device)
+    for part, end in zip((above, rows - above), interval, strict=True):
+        given = (end != 0).to(dtype)
+        terms = terms + inner((part != 0).to(dtype), given)
+        rounded = rounded + inner(((part != 0) & (part.abs() != 1)).to(dtype), given)
+        least = least + inner(part, end)
+    exact = (terms <= 1) & (rounded == 0) & least.isfinite()
+    return torch.where(exact, least, float("-inf"))
 
 
 def _dust(sizes: Tensor) -> Tensor:

@@ -10,9 +10,13 @@ from certus.bounding.terms import terms
 from certus.core import Rules
 from certus.graph import Graph
 from certus.graph.activation import Clamp, LeakyRelu, MaxPool, Relu, Sigmoid, Tanh
+from certus.graph.affine import Scale, Sum
 from certus.graph.graph import Node
-from certus.graph.op import Affine, Monotone
+from certus.graph.op import Affine, Monotone, Selection
 from certus.relax import Interval
+from certus.relax import intervals as plain_intervals
+
+_LARGE = 2.0**60  # stands for a number of a sign: no weight makes it vanish
 
 # (op, computed value f(x), engine) -> how far another evaluation at x may lie from the exact value, given any
 # computed one; the exact value lies as near. A rule is registered for monotone operations only, and its
@@ -28,10 +32,11 @@ def outward(graph: Graph, node: Node, intervals: dict[int, Interval]) -> Interva
     error, engine = wobble[type(node.op)], engine_of(graph, own[0][0].dtype)
     low, high = (node.op.forward(*side) for side in zip(*own, strict=True))
     below, above = error(node.op, low, engine), error(node.op, high, engine)
-    if below is None:
+    if below is None or above is None:
         return low, high
     # once for the value computed here, once for the one computed elsewhere
-    return less(low - 2 * below), -less(-high - 2 * above)
+    lower, upper = less(low - 2 * below), -less(-high - 2 * above)
+    return torch.where(below == 0, low, lower), torch.where(above == 0, high, upper)
 
 
 def cover(interval: Interval) -> Interval:
@@ -51,9 +56,9 @@ def _affine(graph: Graph, node: Node, op: Affine, own: list[Interval]) -> Interv
     """W c + b -+ (|W| (r + k (|c| + r)) + k |b|), k = 2 gamma_n: the rounding here and elsewhere."""
     shapes = graph.shapes(node)
     count = terms[type(op)](op, shapes, node.shape).forward
-    if count == 0:  # values move, with weights >= 0
-        low, high = zip(*own, strict=True)
-        return op.forward(*low), op.forward(*high)
+    if count == 0:  # values move, some with their sign turned
+        ends = [op.forward(*side) for side in zip(*own, strict=True)]
+        return torch.minimum(*ends), torch.maximum(*ends)
     dtype = own[0][0].dtype
     rate = 2 * gamma(count + 4, dtype)
     balls = [cover(interval) for interval in own]
@@ -67,7 +72,20 @@ def _affine(graph: Graph, node: Node, op: Affine, own: list[Interval]) -> Interv
     radius = radius + _spread(8 * count * smallest(dtype) * (1 + sizes), radius)
     # where partial sums might overflow nothing is known
     radius = torch.where(radius < rate * torch.finfo(dtype).max / 8, radius, float("nan"))
-    return less(middle - radius), -less(-middle - radius)
+    return _signed(op, own, (less(middle - radius), -less(-middle - radius)))
+
+
+def _signed(op: Affine, own: list[Interval], found: Interval) -> Interval:
+    """A sum of terms of one sign has that sign, exact and in floats: there no end lies beyond zero."""
+    if not isinstance(op, Selection | Sum | Scale):
+        return found
+    signs = [
+        ((low < 0) * low.new_tensor(-_LARGE), (high > 0) * high.new_tensor(_LARGE))
+        for low, high in own
+    ]
+    least, most = plain_intervals[type(op)](op, *signs)
+    lower = torch.where(least == 0, found[0].clamp(min=0), found[0])
+    return lower, torch.where(most == 0, found[1].clamp(max=0), found[1])
 
 
 def _spread(value: Tensor, like: Tensor) -> Tensor:

@@ -2,15 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from certus.bounding.arithmetic import step
-from certus.bounding.base import BoundMethod, State
-from certus.core import Bounds
+from certus.bounding.base import BoundMethod
+from certus.bounding.state import State
+from certus.core import Bounds, UnsupportedError
 from certus.core.numerics import sound
 from certus.graph import Graph, Node
 from certus.graph.affine import Conv, Linear
@@ -38,7 +39,11 @@ class Form(ABC):
 class Propagated(State):
     """A state that keeps the output's form."""
 
-    form: Any  # the Form of the method that made the state
+    form: Any = field(kw_only=True)  # the Form of the method that made the state
+
+    def select(self, index: Tensor) -> NoReturn:
+        """UnsupportedError: forms are not taken apart."""
+        raise UnsupportedError("the state of a forward method is of all its inputs: prepare anew")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +101,7 @@ class Propagation(BoundMethod):
             for source in node.inputs:
                 if last[source] == position and source != graph.output:
                     forms.pop(source, None)
-        return Propagated(graph, region, intervals, {}, forms[graph.output])
+        return Propagated(graph, region, intervals, form=forms[graph.output])
 
     def values(self, graph: Graph) -> int:
         """A coefficient for every input and every value of the widest node."""

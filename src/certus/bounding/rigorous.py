@@ -6,24 +6,22 @@ every float evaluation in the dtype of the bounds, whatever its summation order,
 A rounding at a node is weighed by the row that arrives there, so the widening is a backward error.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from certus.bounding.backward import Rows
-from certus.bounding.charged import Charge, ChargedState, ChargedWalk
+from certus.bounding.charged import Charge, ChargedState, Charging
 from certus.bounding.gamma import gamma, more, size, smallest, total, unit
 from certus.bounding.outer_range import ranges
 from certus.bounding.outward import floor
+from certus.bounding.rows import Rows
 from certus.bounding.terms import terms
-from certus.bounding.windows import Windows
-from certus.core import UnsupportedError
 from certus.graph.graph import Graph, Node
 from certus.graph.op import Affine, Input
 from certus.relax import Interval, Lines
 from certus.relax.pooling import Windowed
+from certus.threats import Region
 
 _CARRIED = 8  # roundings that rows may bring along, each relative to its coefficient
 
@@ -113,105 +111,79 @@ def _relaxed_charge(state: RigorousState, position: int, own: list[Interval]) ->
     return Charge(charge.view(-1, *node.shape), taps * fixed)
 
 
-@dataclass(eq=False)
-class RigorousWalk(ChargedWalk):
-    """A walk that adds up what its roundings and those of an evaluation may cost, and subtracts it.
+class RigorousMeter(Charging):
+    """Adds up what the roundings of a walk and those of an evaluation may cost."""
 
-    carried: how many roundings, each relative to its coefficient, the rows at a node have met since
-    they were last charged. Gradients leave the charges out.
-    """
+    def __init__(self, state: RigorousState) -> None:
+        super().__init__()
+        self._state = state
+        # roundings, each relative to its coefficient, that rows at a node have met since they were
+        # last charged; of the rows at the node that is passed; of those that it sends on
+        self._carried: dict[int, int] = {}
+        self._arriving = self._leaving = 0
 
-    carried: dict[int, int] = field(default_factory=dict)
-    arriving: int = 0
-    leaving: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what was prepared without regard to rounding."""
-        if not isinstance(self.state, RigorousState):
-            raise UnsupportedError("rigorous bounds need a state that a rigorous method prepared")
-
-    def _step(self, position: int, node: Node, rows: Rows) -> None:
-        before = self.total
-        self.arriving = self.carried.pop(position, 0)
-        if self.arriving > _CARRIED - 4:
-            self._settle(position, rows, self.arriving)
-            self.arriving = 0
-        self.leaving = self._charged(position, node, rows)
-        super()._step(position, node, rows)
-        if self.total is not None and self.total is not before:
-            self._add(4 * unit(self.total.dtype) * self.total.detach().abs())
-
-    def _charged(self, position: int, node: Node, rows: Rows) -> int:
-        """Charge the rows at a node; how many roundings its inputs' rows bring along then."""
+    def enter(self, position: int, node: Node, rows: Rows) -> None:
+        """Charge the rows at a node; the input is charged with the range."""
+        self._arriving, self._leaving = self._carried.pop(position, 0), 0
+        if self._arriving > _CARRIED - 4:
+            self._settle(position, rows, self._arriving)
+            self._arriving = 0
         if isinstance(node.op, Affine):
-            shapes = self.state.graph.shapes(node)
+            shapes = self._state.graph.shapes(node)
             if terms[type(node.op)](node.op, shapes, node.shape).moves:
-                return self.arriving
-        elif isinstance(node.op, Input) or position not in self.state.relaxations:
-            return 0  # charged with the range
-        self._pay(charge_of(self._own, position), rows)
-        lines = isinstance(self.state.relaxations.get(position), Lines)
-        return self.arriving + 2 if lines else 0
+                self._leaving = self._arriving
+                return
+        elif isinstance(node.op, Input):
+            return
+        elif position not in self._state.relaxations:
+            self._stop(position, rows)
+            return
+        self.pay(charge_of(self._state, position), rows)
+        if isinstance(self._state.relaxations.get(position), Lines):
+            self._leaving = self._arriving + 2
 
-    def _send(self, positions: Sequence[int], parts: Sequence[Rows]) -> None:
+    def meet(self, position: int, held: Rows | None, rows: Rows) -> None:
         """Where rows meet others, what each has brought along is charged: the sum may cancel."""
-        for position, part in zip(positions, parts, strict=False):
-            held = self.pending.get(position)
-            if held is not None:
-                self._settle(position, held, self.carried.get(position, 0))
-                self._settle(position, part, self.leaving)
-            super()._send([position], [part])
-            self.carried[position] = self.leaving if held is None else 1
+        if held is None:
+            self._carried[position] = self._leaving
+            return
+        self._settle(position, held, self._carried.get(position, 0))
+        self._settle(position, rows, self._leaving)
+        self._carried[position] = 1
 
-    def _relax(self, position: int, rows: Rows) -> tuple[Sequence[Rows], Tensor]:
+    def relaxed(self, position: int, offset: Tensor) -> None:
         """Without lower offsets <row, offset> is a sum of terms <= 0: its rounding is relative to it."""
-        pulled, offset = super()._relax(position, rows)
-        relaxation = self.state.relaxations[position]
+        relaxation = self._state.relaxations[position]
         if isinstance(relaxation, Lines) and relaxation.lower_offset is None:
-            count = self.state.graph.nodes[position].numel + _CARRIED + 8
-            self._add(more(gamma(count, offset.dtype) * offset.detach().abs(), count))
-        return pulled, offset
+            count = self._state.graph.nodes[position].numel + _CARRIED + 8
+            self.add(more(gamma(count, offset.dtype) * offset.detach().abs(), count))
 
-    def _stop(self, position: int, rows: Rows) -> Tensor:
-        """The interval's end, less the rounding of the sum."""
-        assert isinstance(rows, Tensor)
-        with torch.no_grad():
-            largest = size(self.state.intervals[position])
-            count = largest[0].numel() + _CARRIED + 8
-            lost = 8 * smallest(rows.dtype) * (1 + total(largest))
-            charge = more(gamma(count, rows.dtype) * largest)
-            charge = charge + lost.view(-1, *[1] * (charge.ndim - 1))
-            self._pay(Charge(charge, count * lost), rows)
-        return super()._stop(position, rows)
+    def added(self, total: Tensor) -> None:
+        """The rounding of the sum."""
+        self.add(4 * unit(total.dtype) * total.detach().abs())
 
-    def _concretise(self, node: Node, rows: Rows) -> Tensor:
+    def range(self, rows: Rows, region: Region, shape: tuple[int, ...]) -> Tensor:
         """The region's range, rounded outward."""
-        region = self.state.region
-        if isinstance(rows, Windows):
-            clean = rows.cleaned(node.shape)
-            part = region.picked(lambda t: clean.gather(t).flatten(1))
-            coefs = clean.coefs.flatten(2)
-            assert part is not None
-        elif self.pick is None:
-            part, coefs = region, rows
-        else:
-            part, coefs = region.picked(lambda t: t[self.pick]), rows
-            part = part or region.select(self._inputs())
-        found: Tensor
-        found, error = ranges[type(part)](part, coefs, self.arriving + 4)
-        self._add(error.detach())
-        return found
+        part, coefs = rows.within(region, shape)
+        found, error = ranges[type(part)](part, coefs, self._arriving + 4)
+        self.add(rows.totals(error.detach().expand_as(found)))
+        return rows.totals(found)
 
-    @property
-    def _own(self) -> RigorousState:
-        assert isinstance(self.state, RigorousState)
-        return self.state
+    @torch.no_grad()
+    def _stop(self, position: int, rows: Rows) -> None:
+        """The rounding of the sum of an interval's ends."""
+        largest = size(self._state.intervals[position])
+        count = largest[0].numel() + _CARRIED + 8
+        lost = 8 * smallest(largest.dtype) * (1 + total(largest))
+        charge = more(gamma(count, largest.dtype) * largest)
+        charge = charge + lost.view(-1, *[1] * (charge.ndim - 1))
+        self.pay(Charge(charge, count * lost), rows)
 
     @torch.no_grad()
     def _settle(self, position: int, rows: Rows, roundings: int) -> None:
         """Charge roundings that rows have brought to a node."""
         if roundings:
-            largest = size(self.state.intervals[position])
+            largest = size(self._state.intervals[position])
             rate = gamma(roundings + 1, largest.dtype)
             lost = 8 * smallest(largest.dtype) * (1 + total(largest))
-            self._pay(Charge(more(rate * largest), lost), rows, keep=False)
+            self.pay(Charge(more(rate * largest), lost), rows, keep=False)

@@ -1,14 +1,17 @@
 """CROWN for L2 balls with ReLU offsets that see all neurons of a layer at once (SDP-CROWN)."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import torch
 from torch import Tensor
 
-from certus.bounding.base import BoundMethod, State
+from certus.bounding.base import BoundMethod
 from certus.bounding.crown import Crown
 from certus.bounding.propagation import meet
+from certus.bounding.state import Relaxations, State
 from certus.core import Bounds
 from certus.graph import Graph
 from certus.graph.activation import LeakyRelu, Relu
@@ -120,10 +123,11 @@ class SdpCrown(BoundMethod):
         with torch.no_grad():
             values = graph.values(region.center)
             radii = _radii(graph, region, plain, values)
-        state = _Ball(graph, region, dict(plain.intervals), dict(plain.relaxations), plain)
+        state = _Ball(graph, region, dict(plain.intervals), plain=plain)
         seen = False
-        for position, node in enumerate(graph.nodes):
-            if position not in plain.relaxations or not isinstance(node.op, Relu | LeakyRelu):
+        for position in plain.relaxations:
+            node = graph.nodes[position]
+            if not isinstance(node.op, Relu | LeakyRelu):
                 continue
             if not node.shape:  # one number: its interval is its ball
                 continue
@@ -133,7 +137,7 @@ class SdpCrown(BoundMethod):
             lines = self.crown.slopes[type(node.op)](node.op, state.intervals[source])
             if isinstance(lines, Lines):
                 own = state.intervals[source], values[source], radii[source]
-                state.relaxations[position] = _hinge(node.op, lines, *own)
+                state.hinges[position] = _hinge(node.op, lines, *own)
                 seen = True
         return state
 
@@ -145,10 +149,10 @@ class SdpCrown(BoundMethod):
             torch.maximum(found.lower, plain.lower), torch.minimum(found.upper, plain.upper)
         )
 
-    def _tightened(self, state: State, position: int) -> Interval:
+    def _tightened(self, state: "_Ball", position: int) -> Interval:
         """The interval of a node, met with bounds from the relaxations so far."""
         node, interval = state.graph.nodes[position], state.intervals[position]
-        part = State(state.graph.upto(position), state.region, state.intervals, state.relaxations)
+        part = replace(state, graph=state.graph.upto(position))
         rows = torch.eye(node.numel, dtype=interval[0].dtype, device=interval[0].device)
         widest = max(n.numel for n in state.graph.nodes[: position + 1]) * len(state.region)
         found = [
@@ -163,7 +167,20 @@ class SdpCrown(BoundMethod):
 
 @dataclass(frozen=True, eq=False)
 class _Ball(State):
-    plain: State
+    """Hinges in place of some relaxations of CROWN's own state."""
+
+    plain: State = field(kw_only=True)
+    hinges: dict[int, Relaxation] = field(kw_only=True, default_factory=dict)
+
+    @cached_property
+    def relaxations(self) -> Mapping[int, Relaxation]:
+        """CROWN's where there is no hinge."""
+        return Relaxations(self.graph, self.plain.intervals, self.plain.table, self.hinges)
+
+    def select(self, index: Tensor) -> "_Ball":
+        """Hinges and CROWN's state of these inputs."""
+        hinges = {at: hinge.select(index) for at, hinge in self.hinges.items()}
+        return replace(super().select(index), plain=self.plain.select(index), hinges=hinges)
 
 
 def _hinge(

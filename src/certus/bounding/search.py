@@ -9,9 +9,10 @@ from torch import Tensor
 
 from certus.bounding import windows
 from certus.bounding.backward import Query
-from certus.bounding.base import State
 from certus.bounding.budget import keep_freed_memory, widest, widest_window
+from certus.bounding.maps import Maps
 from certus.bounding.parallel import side_by_side
+from certus.bounding.state import State
 from certus.core import Bounds
 from certus.core.numerics import sound
 from certus.graph.affine import Linear
@@ -93,10 +94,9 @@ def _by_pairs(search: _Search, small: bool) -> Iterator[Task]:
         if small:
             query = Query(position, windows.start(node, neuron, batch, like, padded))
         else:
-            shared = _neurons(search, neuron)
-            assert isinstance(shared.rows, Tensor)
-            shift = None if shared.shift is None else shared.shift.T
-            query = Query(shared.start, shared.rows.transpose(0, 1), batch, shift)
+            start, rows, shift = _neurons(search, neuron)
+            own = Maps(rows.transpose(0, 1), batch)
+            query = Query(start, own, None if shift is None else shift.T)
         query = replace(query, likely=likely)
         found = search.bounds_of(state, query)
         return batch * node.numel + neuron, found.lower.flatten(), found.upper.flatten()
@@ -114,8 +114,8 @@ def _by_maps(search: _Search) -> Iterator[Task]:
     inputs = 1 if most >= _ALONE else min(batch, max(1, rows_at_once // most))
 
     def bound(chosen: Tensor, group: Tensor, pick: slice | None) -> Found:
-        query = replace(_neurons(search, chosen), pick=pick)
-        found = search.bounds_of(search.state, query)
+        start, rows, shift = _neurons(search, chosen)
+        found = search.bounds_of(search.state, Query(start, Maps(rows, pick), shift))
         marked = wanted[group][:, chosen].T
         where = group * node.numel + chosen.unsqueeze(1)
         return where[marked], found.lower[marked], found.upper[marked]
@@ -137,16 +137,16 @@ def _shared(many: int, rows: int) -> int:
     return many if rows < _WORTH * threads else min(many, -(-rows // threads))
 
 
-def _neurons(search: _Search, chosen: Tensor) -> Query:
-    """The query for some neurons [M] of a node: rows [M, 1, *shape] that inputs share."""
+def _neurons(search: _Search, chosen: Tensor) -> tuple[int, Tensor, Tensor | None]:
+    """For some neurons [M] of a node: a start, rows [M, 1, *shape] that inputs share, a shift [M, 1]."""
     node, like = search.node, search.state.intervals[search.position][0]
     if isinstance(node.op, Linear) and len(node.shape) == 1:  # rows of the weight, no product
         rows = node.op.weight[chosen].unsqueeze(1)
         shift = None if node.op.bias is None else node.op.bias[chosen].unsqueeze(1)
-        return Query(node.inputs[0], rows, shift=shift)
+        return node.inputs[0], rows, shift
     rows = torch.zeros(len(chosen), node.numel, dtype=like.dtype, device=like.device)
     rows.scatter_(1, chosen.unsqueeze(1), 1.0)
-    return Query(search.position, rows.view(len(chosen), 1, *node.shape))
+    return search.position, rows.view(len(chosen), 1, *node.shape), None
 
 
 def _pairs(undecided: Tensor, room: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,17 +6,19 @@ a walk shows that at the first node on whose interval the row is positive alread
 whole walks, are left to the neurons that stay undecided: their intervals are CROWN's.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from certus.bounding.backward import Query, Rows, Walk
-from certus.bounding.base import State
+from certus.bounding.backward import Query, Walk
+from certus.bounding.maps import Maps
+from certus.bounding.rows import Rows
+from certus.bounding.state import State
 from certus.bounding.windows import Windows
 from certus.core import Bounds
 from certus.graph.fusion import needed
-from certus.graph.graph import Graph, Node
+from certus.graph.graph import Graph
 from certus.graph.op import Affine, Input
 
 _LAST = 2  # relaxed nodes, those nearest to the input: farther ones decide next to nothing
@@ -26,102 +28,90 @@ _WORTH = 0.9  # share of rows that go on, above which the others are carried alo
 def signs(state: State, query: Query) -> Bounds:
     """Lower and upper bounds [1, N] of a query; a side that cannot change a known sign may be infinite.
 
-    Rows are windows or [1, N, *shape], each with its own input: `pick` is a tensor then.
+    Rows are windows or maps [1, N, *shape], each with its own input: `pick` is a tensor then.
     """
     assert query.likely is not None
     likely = query.likely.flatten()
     every = torch.arange(len(likely), device=likely.device)
-    first = _one_sided(state, query, every, likely, SignWalk)
+    first = sign_walk(state, query.start, *_one_sided(state, query, every, likely))
     left = (~(first >= 0)).nonzero().flatten()  # NaN too
     second = torch.full_like(first, -float("inf"))
     if len(left):
-        found = _one_sided(state, query, left, ~likely[left], Walk)
+        rows, total = _one_sided(state, query, left, ~likely[left])
+        found = Walk(state, total=total).run(query.start, rows).flatten()
         second = second.index_copy(0, left, found)
     lower, upper = torch.where(likely, first, second), -torch.where(likely, second, first)
     return Bounds(lower.unsqueeze(0), upper.unsqueeze(0))
 
 
 def _one_sided(
-    state: State, query: Query, index: Tensor, above: Tensor, kind: type[Walk]
-) -> Tensor:
-    """Lower bounds [N] of some numbers of a query (above) or of their negatives."""
-    rows, pick, total = kept(query.rows, index, 1), query.pick, None
+    state: State, query: Query, index: Tensor, above: Tensor
+) -> tuple[Rows, Tensor | None]:
+    """Rows for the lower bounds of some numbers of a query (above) or of their negatives, and a total."""
+    rows, total = kept(query.rows, index), None
     sign = torch.where(above, 1.0, -1.0).to(state.region.center.dtype)
-    if isinstance(rows, Windows):
-        rows = replace(rows, coefs=rows.coefs * sign.view(-1, 1, 1, 1))
-    else:
-        rows = rows * sign.view(-1, *[1] * (rows.ndim - 2))
+    rows = replace(rows, coefs=rows.coefs * sign.view(-1, *[1] * (rows.coefs.ndim - 2)))
     if query.shift is not None:
         total = query.shift[:, index] * sign
-    if isinstance(pick, Tensor) and isinstance(rows, Tensor):
-        pick = pick[index]
-        if bool(pick[0] == pick[-1]):  # rows of one input share its relaxations
-            rows, total = rows.transpose(0, 1), None if total is None else total.T
-            pick = slice(int(pick[0]), int(pick[0]) + 1)
-    return kind(state, both=False, pick=pick, total=total).run(query.start, rows).flatten()
+    # rows of one input share its relaxations
+    pick = rows.pick if isinstance(rows, Maps) else None
+    if isinstance(pick, Tensor) and bool(pick[0] == pick[-1]):
+        first = int(pick[0])
+        total = None if total is None else total.T
+        rows = Maps(rows.coefs.transpose(0, 1), slice(first, first + 1))
+    return rows, total
 
 
-@dataclass(eq=False)
-class SignWalk(Walk):
-    """A walk of lower bounds of rows of one input each, which ends for a row once it is positive."""
+def sign_walk(state: State, start: int, rows: Rows, total: Tensor | None) -> Tensor:
+    """Lower bounds [N] of rows of one input each; a row ends where it is shown to be positive.
 
-    found: Tensor = field(default_factory=lambda: torch.empty(0))
-    left: Tensor = field(default_factory=lambda: torch.empty(0))  # the rows that go on
-    stops: set[int] = field(default_factory=set)  # nodes before which rows are examined
-
-    def run(self, start: int, rows: Rows) -> Tensor:
-        """Lower bounds [N]: at least CROWN's where negative, and any that is positive elsewhere."""
-        like = rows.coefs if isinstance(rows, Windows) else rows
-        count = like.shape[0] * like.shape[1]
-        self.found = like.new_full((count,), -float("inf"))
-        self.left = torch.arange(count, device=like.device)
-        self.stops = stops(self.state.graph, start)
-        self._better(super().run(start, rows))
-        return self.found
-
-    def _step(self, position: int, node: Node, rows: Rows) -> None:
-        if position in self.stops:
-            self.pending[position] = rows
-            self._examine()
-            rows = self.pending.pop(position)
-        super()._step(position, node, rows)
-
-    def _examine(self) -> None:
-        """Drop the rows whose bound on the intervals of the nodes reached is positive."""
-        parts = [self._on_interval(position, rows) for position, rows in self.pending.items()]
-        parts += [] if self.total is None else [self.total]
-        self._better(torch.stack(parts).sum(0))
-        keep = (~(self.found[self.left] >= 0)).nonzero().flatten()
-        if len(keep) > _WORTH * len(self.left):
-            return
-        keep = keep if len(keep) else torch.zeros_like(self.left[:1])  # a walk has rows
-        axis = 1 if self.small or isinstance(self.pick, Tensor) else 0
-        self.left = self.left[keep]
-        self.pending = {at: kept(rows, keep, axis) for at, rows in self.pending.items()}
-        if self.total is not None:
-            self.total = self.total.index_select(axis, keep)
-        if isinstance(self.pick, Tensor):
-            self.pick = self.pick[keep]
-
-    def _better(self, bound: Tensor) -> None:
-        """Keep the larger bound of every row that is open still; NaN stands unless there is another."""
-        old, new = self.found[self.left], bound.flatten()
-        better = torch.where((old >= 0) | (old >= new) | (new.isnan() & old.isfinite()), old, new)
-        self.found = self.found.index_copy(0, self.left, better)
-
-    def _on_interval(self, position: int, rows: Rows) -> Tensor:
-        """Lower bounds of <row, value of a node> on the node's interval."""
-        if isinstance(rows, Windows):
-            return rows.least(*self.state.intervals[position])
-        return self._stop(position, rows)
+    They are at least CROWN's where negative, and any that is positive elsewhere.
+    """
+    walk = Walk(state, total=total)
+    found = rows.coefs.new_full((rows.coefs.shape[0] * rows.coefs.shape[1],), -float("inf"))
+    left, places = torch.arange(len(found), device=found.device), stops(state.graph, start)
+    for position in walk.steps(start, rows):
+        if position in places:
+            found = _better(found, left, _on_intervals(walk))
+            keep = (~(found[left] >= 0)).nonzero().flatten()
+            if len(keep) <= _WORTH * len(left):
+                keep = keep if len(keep) else torch.zeros_like(left[:1])  # a walk has rows
+                left = left[keep]
+                _drop(walk, keep)
+    assert walk.total is not None
+    return _better(found, left, walk.total.expand(-1, len(left) // len(walk.total)))
 
 
-def kept(rows: Rows, index: Tensor, axis: int) -> Rows:
-    """Some of the rows; the axis is that of rows of whole maps."""
-    if not isinstance(rows, Windows):
-        return rows.index_select(axis, index)
-    place = {name: getattr(rows, name)[index] for name in ("batch", "y", "x")}
-    return replace(rows, coefs=rows.coefs[:, index], **place)
+def _on_intervals(walk: Walk) -> Tensor:
+    """Lower bounds of the rows on the intervals of the nodes that they have reached."""
+    parts = [rows.least(walk.state.intervals[at]) for at, rows in walk.pending.items()]
+    parts += [] if walk.total is None else [walk.total]
+    return torch.stack(parts).sum(0)
+
+
+def _better(found: Tensor, left: Tensor, bound: Tensor) -> Tensor:
+    """Keep the larger bound of every row that is open still; NaN stands unless there is another."""
+    old, new = found[left], bound.flatten()
+    better = torch.where((old >= 0) | (old >= new) | (new.isnan() & old.isfinite()), old, new)
+    return found.index_copy(0, left, better)
+
+
+def _drop(walk: Walk, keep: Tensor) -> None:
+    """Leave only some of the rows of a walk."""
+    if walk.total is not None:
+        walk.total = walk.total.index_select(int(len(walk.total) == 1), keep)
+    walk.pending = {at: kept(rows, keep) for at, rows in walk.pending.items()}
+
+
+def kept(rows: Rows, index: Tensor) -> Windows | Maps:
+    """Some of the rows."""
+    if isinstance(rows, Windows):
+        place = {name: getattr(rows, name)[index] for name in ("batch", "y", "x")}
+        return replace(rows, coefs=rows.coefs[:, index], **place)
+    assert isinstance(rows, Maps)
+    if not isinstance(rows.pick, Tensor):
+        return replace(rows, coefs=rows.coefs.index_select(0, index))
+    return replace(rows, coefs=rows.coefs.index_select(1, index), pick=rows.pick[index])
 
 
 def stops(graph: Graph, start: int) -> set[int]:

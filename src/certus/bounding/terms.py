@@ -127,7 +127,11 @@ def _batch_norm(op: BatchNorm, shapes: list[Shape], out: Shape) -> Terms:
 
 @terms.register(Scale)
 def _scale(op: Scale, shapes: list[Shape], out: Shape) -> Terms:
-    """One product, or a quotient written as product with the reciprocal."""
+    """One product, or a quotient written as product with the reciprocal; a sign or a mask rounds nothing."""
+    size = op.factor.to(torch.float64).abs()
+    exact = (size == 1) if op.divide else (size == 1) | (size == 0)
+    if bool(exact.all()):
+        return Terms(0, _copies(_ratio(out, shapes)))
     return Terms(3, 3 + _ratio(out, shapes))
 
 

@@ -5,33 +5,37 @@ larger one of the map before that. Keeping windows instead of whole maps makes t
 convolutional layer as cheap as its receptive field.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from certus.bounding.maps import Maps
+from certus.bounding.placing import Moved, Pair
+from certus.bounding.rows import Rows
 from certus.core import Rules
 from certus.graph.affine import BatchNorm, Conv, Scale, Shift, Sum
 from certus.graph.convolution import Layout, adjoint, reach
 from certus.graph.graph import Graph, Node
-from certus.relax import Lines
-
-Pair = tuple[int, int]
+from certus.relax import Interval, Lines, Relaxation
+from certus.threats import Region
 
 MOST = 0.9  # of a map: beyond this, rows of one input are cheaper whole, since nothing is gathered
+Pulled = tuple[Sequence["Windows"], Tensor | None]  # on each input, and an offset
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
+class Windows(Rows):
     """Rows [S, N] with coefficients [S, N, kh, kw, C] (channels last) on maps [B, C, H, W].
 
     S counts signed copies that share their place. Row n belongs to input batch[n]; batch is in
     ascending order. Its window starts at (y[n], x[n]) * stride + offset, which may lie outside the
     map; (y, x) lie in a map of size `origin`. `clean` says that coefficients outside the map are zero.
     `padded` keeps maps that were laid out for one geometry, for all walks that share the dictionary.
-    own: the input that all rows belong to, None where there are several.
+    own: the input that all rows belong to, None where there are several. Totals are [S, N], and
+    [S * N, 1] where all rows belong to one input.
     """
 
     coefs: Tensor
@@ -127,13 +131,48 @@ class Windows:
         mask = masks[0].unsqueeze(2) * masks[1].unsqueeze(1)
         return replace(self, coefs=self.coefs * mask.unsqueeze(3), clean=True)
 
-    def least(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Lower bounds [S, N] of <row, x> for maps lower <= x <= upper that stay where they are."""
+    def affine(self, graph: Graph, node: Node) -> Pulled:
+        """By the rule of an operation that is `able`."""
+        pulled, offset = pulls[type(node.op)](node.op, node, self.cleaned(node.shape))
+        return pulled, None if offset is None else self.totals(offset)
+
+    def least(self, interval: Interval) -> Tensor:
+        """Coefficients >= 0 take the lower end, the others the upper one."""
         above = self.coefs.clamp(min=0)
-        below = self.coefs - above
+        below, (lower, upper) = self.coefs - above, interval
         if torch.is_grad_enabled():
-            return _sum(above * self.gather(lower)) + _sum(below * self.gather(upper))
-        return _sum(above.mul_(self.gather(lower)).add_(below.mul_(self.gather(upper))))
+            parts = [_sum(above * self.gather(lower)), _sum(below * self.gather(upper))]
+            return self.totals(parts[0] + parts[1])
+        return self.totals(
+            _sum(above.mul_(self.gather(lower)).add_(below.mul_(self.gather(upper))))
+        )
+
+    def within(self, region: Region, shape: tuple[int, ...]) -> tuple[Region, Tensor]:
+        """The region's projection onto every window, and the coefficients [S, N, kh * kw * C]."""
+        clean = self.cleaned(shape)
+        part = region.picked(lambda t: clean.gather(t).flatten(1))
+        assert part is not None, "rows stay windows where the region can be picked from"
+        return part, clean.coefs.flatten(2)
+
+    def totals(self, values: Tensor) -> Tensor:
+        """Of [S, N]."""
+        return values if self.own is None else values.reshape(-1, 1)
+
+    def weigh(self, weights: Tensor, keep: bool = True) -> Tensor:
+        """<|row|, weights>."""
+        return self.totals(_sum(self.coefs.abs() * self.gather(weights, keep)))
+
+    def of_inputs(self, values: Tensor) -> Tensor:
+        """Totals."""
+        return self.totals(values[self.batch].expand(len(self.coefs), -1))
+
+    def laid(self, maps: Tensor) -> Tensor:
+        """`gather`."""
+        return self.gather(maps)
+
+    def width(self, inputs: int) -> int:
+        """N, or 1 where all rows belong to one input."""
+        return len(self.batch) if self.own is None else 1
 
     def doubled(self) -> "Windows":
         """Every row and its negative."""
@@ -142,18 +181,30 @@ class Windows:
     def dense(self, shape: tuple[int, ...]) -> Tensor:
         """The same rows as [S, N, C, H, W]."""
         top, left = (start.repeat(len(self.coefs)) for start in self._start())
-        maps = _Moved.apply(self.coefs.flatten(0, 1), top, left, (shape[1], shape[2]))
+        maps = Moved.apply(self.coefs.flatten(0, 1), top, left, (shape[1], shape[2]))
         return maps.view(*self.coefs.shape[:2], *shape[1:], shape[0]).permute(0, 1, 4, 2, 3)
+
+    def whole(self, shape: tuple[int, ...]) -> Maps:
+        """The same rows as maps.
+
+        Rows of one input share its relaxations, [R, 1, *shape]; of several, every row brings its own.
+        """
+        dense = self.dense(shape)
+        if self.own is None:
+            return Maps(dense, self.batch).channels_last()
+        pick = slice(self.own, self.own + 1)
+        return Maps(dense.flatten(0, 1).unsqueeze(1), pick).channels_last()
 
     def dot(self, maps: Tensor) -> Tensor:
         """<row, map> [S, N] for maps [B or 1, C, H, W]."""
         return _sum(self.coefs * self.gather(maps, keep=False))
 
-    def through(self, lines: Lines, slope: Tensor | None = None) -> tuple["Windows", Tensor]:
-        """As `Lines.pull`: coefficients >= 0 take the lower line, the others the upper one.
-
-        slope [S, N, kh, kw, C] stands for the lower slopes where it is given.
-        """
+    def relaxed(
+        self, relaxation: Relaxation, slope: Tensor | None
+    ) -> tuple[Sequence["Windows"], Tensor]:
+        """As `Lines.pull`: coefficients >= 0 take the lower line, the others the upper one."""
+        assert isinstance(relaxation, Lines)
+        lines = relaxation
         above = self.coefs.clamp(min=0)
         below = self.coefs - above
         offset = _sum(below * self.gather(lines.upper_offset))
@@ -165,7 +216,11 @@ class Windows:
             coefs = torch.addcmul(above * lower, below, upper)
         else:
             coefs = above.mul_(lower).addcmul_(below, upper)
-        return replace(self, coefs=coefs, clean=True), offset
+        return (replace(self, coefs=coefs, clean=True),), self.totals(offset)
+
+    def fits(self, other: "Windows") -> bool:
+        """Whether both have come at the same pace, so that there is a common window."""
+        return self.stride == other.stride
 
     def __add__(self, other: "Windows") -> "Windows":
         """Rows of the same start that met again: the union of both windows."""
@@ -191,42 +246,6 @@ class Windows:
         return self.y * self.stride[0] + self.offset[0], self.x * self.stride[1] + self.offset[1]
 
 
-class _Moved(torch.autograd.Function):
-    """`_moved`, whose gradient moves back: much faster than what autograd makes of its steps."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, down: Tensor, right: Tensor, size: Pair) -> Tensor:
-        """See `_moved`."""
-        ctx.save_for_backward(down, right)
-        ctx.size = (values.shape[1], values.shape[2])
-        return _moved(values, down, right, size)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """The gradient under every window."""
-        down, right = ctx.saved_tensors
-        return _moved(gradient, -down, -right, ctx.size), None, None, None
-
-
-def _moved(values: Tensor, down: Tensor, right: Tensor, size: Pair) -> Tensor:
-    """Values [N, h, w, C] on maps [N, *size, C] at places of their own; zero elsewhere, cut at the edge."""
-    padding: list[int] = []
-    places = []
-    for own, k, m in zip((down, right), values.shape[1:3], size, strict=True):
-        front = max(0, int(own.max()))
-        padding = [front, max(0, m - int(own.min()) - k), *padding]
-        places.append(front - own)
-    laid = F.pad(values, [0, 0, *padding]).contiguous()
-    count, tall, broad, channels = laid.shape
-    runs = laid.as_strided(
-        (count, tall, broad - size[1] + 1, size[1] * channels),
-        (tall * broad * channels, broad * channels, channels, 1),
-    )
-    rows = torch.arange(count, device=laid.device).unsqueeze(1)
-    lines = places[0].unsqueeze(1) + torch.arange(size[0], device=laid.device)
-    return runs[rows, lines, places[1].unsqueeze(1)].view(count, *size, channels)
-
-
 def _sum(values: Tensor) -> Tensor:
     return values.flatten(2).sum(2)
 
@@ -249,8 +268,7 @@ def start(
     return Windows(coefs, batch, *place, {} if padded is None else padded)
 
 
-# (op, graph, node, windows) -> (windows for each input, offset [S, N] or None)
-Pulled = tuple[tuple[Windows, ...], Tensor | None]
+# (op, node, windows) -> (windows for each input, offset [S, N] or None)
 pulls = Rules("the walk in windows")
 
 
@@ -307,9 +325,3 @@ def _sum_of_two(op: Sum, node: Node, rows: Windows) -> Pulled:
     """The same rows for both."""
     second = rows if op.factor == 1 else replace(rows, coefs=rows.coefs * op.factor)
     return (rows, second), None
-
-
-def pull_affine(graph: Graph, node: Node, rows: Windows) -> Pulled:
-    """Rows on every input of an affine node that is `able`."""
-    pulled: Pulled = pulls[type(node.op)](node.op, node, rows.cleaned(node.shape))
-    return pulled

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from certus.bounding import BoundMethod, Crown, margin_rows, rounding_guard
-from certus.bounding.base import State
 from certus.bounding.cases import suited
 from certus.bounding.combine import check_methods
 from certus.bounding.engine import engine_of
 from certus.bounding.guarded import Guarded, doubled
+from certus.bounding.state import State
 from certus.certifiers.base import Certifier, Query, decide
 from certus.certifiers.bound_methods import name_of
 from certus.certifiers.tail import Tail

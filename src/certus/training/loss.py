@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from certus.bounding import IBP, margin_rows
 from certus.bounding.backward import lower_bound
-from certus.bounding.base import State
+from certus.bounding.state import State
 from certus.core import ArgumentError
 from certus.core.validate import count, positive
 from certus.graph import Graph

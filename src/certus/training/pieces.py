@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from certus.bounding.base import State
 from certus.bounding.budget import elements, widest
+from certus.bounding.state import State
 from certus.graph.fusion import needed
 from certus.graph.op import Affine, Input, Op, tensors_of
 from certus.relax import Interval, relaxations
@@ -93,18 +93,11 @@ class _Leaves:
         graph = state.graph.substituted(ops)
         ends = iter(tensors[self.shared :])
         intervals: dict[int, Interval] = {s: (next(ends), next(ends)) for s in self.sources}
-        lines = {
-            i: relaxations[type(graph.nodes[i].op)](
-                graph.nodes[i].op, *[intervals[s] for s in graph.nodes[i].inputs]
-            )
-            for i in needed(graph)
-            if _curved(graph.nodes[i].op)
-        }
         region = state.region
         if pick != slice(0, len(region)):
             index = torch.arange(len(region), device=region.center.device)[pick]
             region = region.picked(lambda t: t[pick]) or region.select(index)
-        return State(graph, region, intervals, lines)
+        return State(graph, region, intervals, relaxations)
 
 
 class _Sum(Function):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certus.bounding.backward import pull_affine
+from certus.bounding.maps import pull_affine
 from certus.graph import Graph
 from certus.graph.op import Affine
 from certus.threats.box import inner

@@ -1,7 +1,7 @@
 """The linear programming relaxation (Planet triangle, Ehlers 2017) on HiGHS, with safe dual bounds."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from certus.bounding import Crown
-from certus.bounding.base import BoundMethod, State
+from certus.bounding.base import BoundMethod
+from certus.bounding.state import State
 from certus.core import Bounds
 from certus.core.validate import positive
 from certus.graph import Graph
@@ -54,7 +55,8 @@ class LP(BoundMethod):
         with torch.no_grad():
             state = self.crown.prepare(graph, region)
             programs = [Relaxed(state, b) for b in range(len(region))]
-        return _Programs(state.graph, region, state.intervals, state.relaxations, programs)
+        fields = state.graph, region, state.intervals, state.table
+        return _Programs(*fields, programs=programs)
 
     @torch.no_grad()
     def bound(self, state: State, rows: Tensor) -> Bounds:
@@ -148,7 +150,13 @@ class Relaxed:
 
 @dataclass(frozen=True, eq=False)
 class _Programs(State):
-    programs: list[Relaxed]
+    programs: list[Relaxed] = field(kw_only=True)
+
+    def select(self, index: Tensor) -> "_Programs":
+        """The programs of these inputs."""
+        every = torch.arange(len(self.region), device=index.device)[index]
+        programs = [self.programs[b] for b in every.tolist()]
+        return replace(super().select(index), programs=programs)
 
 
 def _multipliers(found: Any, count: int) -> np.ndarray:

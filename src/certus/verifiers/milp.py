@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from certus.bounding import Crown
-from certus.bounding.base import State
 from certus.bounding.engine import Engine
 from certus.bounding.guarded import Guarded, error_of
+from certus.bounding.state import State
 from certus.core import UnsupportedError
 from certus.core.numerics import guard
 from certus.graph import Graph

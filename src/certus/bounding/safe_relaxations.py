@@ -5,6 +5,7 @@ offsets are computed again, rounded to the sound side, with room for the float e
 operation itself (`wobble`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,13 +15,33 @@ from certus.bounding.engine import Engine
 from certus.bounding.evaluation import limit_error
 from certus.bounding.gamma import gamma, less, more, smallest, unit
 from certus.bounding.outward import floor, wobble
+from certus.bounding.state import Table
 from certus.core import Rules, UnsupportedError
 from certus.graph.activation import Clamp, LeakyRelu, MaxPool, Relu, Sigmoid, Tanh
+from certus.graph.op import Op
 from certus.relax import Interval, Lines, Relaxation
 from certus.relax.pooling import Windowed
 
 # (op, relaxation, interval, engine) -> the relaxation made safe
-safe_lines = Rules("rigorous arithmetic")
+safe_relaxations = Rules("rigorous arithmetic")
+
+
+@dataclass(frozen=True)
+class Safe:
+    """A table of relaxations made safe: its slopes, with offsets that leave room for an engine."""
+
+    slopes: Table
+    engine: Engine
+
+    def __getitem__(self, kind: type) -> Callable[..., Relaxation]:
+        """The rule for an operation's class."""
+        safe, slopes = safe_relaxations[kind], self.slopes[kind]
+
+        def rule(op: Op, *own: Interval) -> Relaxation:
+            found: Relaxation = safe(op, slopes(op, *own), *own, self.engine)
+            return found
+
+        return rule
 
 
 def _above(value: Tensor, terms: Tensor) -> Tensor:
@@ -31,7 +52,7 @@ def _above(value: Tensor, terms: Tensor) -> Tensor:
 def _lines(relaxation: Relaxation) -> Lines:
     if not isinstance(relaxation, Lines):
         name = type(relaxation).__name__
-        raise UnsupportedError(f"{safe_lines.name} has no rule for the relaxation {name}")
+        raise UnsupportedError(f"{safe_relaxations.name} has no rule for the relaxation {name}")
     return relaxation
 
 
@@ -40,7 +61,7 @@ def _plain(slope: Tensor) -> Tensor:
     return torch.where(slope.abs() < floor(slope.dtype), torch.zeros_like(slope), slope)
 
 
-@safe_lines.register(Relu)
+@safe_relaxations.register(Relu)
 def relu(op: Relu, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """The lower line has no offset and the upper one's is >= 0: the walk relies on both signs."""
     lines = _lines(relaxation)
@@ -49,7 +70,7 @@ def relu(op: Relu, relaxation: Relaxation, interval: Interval, engine: Engine) -
     return replace(found, upper_slope=slope, upper_offset=_hinge_offset(slope, 0.0, interval))
 
 
-@safe_lines.register(LeakyRelu)
+@safe_relaxations.register(LeakyRelu)
 def leaky_relu(op: LeakyRelu, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """As for ReLU, each line with room for the rounding of slope times x."""
     lines = _lines(relaxation)
@@ -79,7 +100,7 @@ def _hinge_offset(slope: Tensor, leak: float, interval: Interval) -> Tensor:
     return _above(highest, rounding)
 
 
-@safe_lines.register(Clamp)
+@safe_relaxations.register(Clamp)
 def clamp(op: Clamp, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """The largest of f(x) - slope x at ends and kinks, in floats, and room for all its roundings."""
     lines = _lines(relaxation)
@@ -123,13 +144,13 @@ class _Curve:
         return bent * (1 if isinstance(self.op, Tanh) else 2)
 
 
-@safe_lines.register(Sigmoid)
+@safe_relaxations.register(Sigmoid)
 def sigmoid(op: Sigmoid, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """Offsets from the convex part's ends and a tangent of the concave part."""
     return _s_shaped(_Curve(op, 1.0), _lines(relaxation), interval, engine)
 
 
-@safe_lines.register(Tanh)
+@safe_relaxations.register(Tanh)
 def tanh(op: Tanh, relaxation: Relaxation, interval: Interval, engine: Engine) -> Lines:
     """Offsets from the convex part's ends and a tangent of the concave part."""
     return _s_shaped(_Curve(op, 0.0), _lines(relaxation), interval, engine)
@@ -169,7 +190,7 @@ def _crest(curve: _Curve, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor
     return torch.where(lower.isnan() | upper.isnan(), lower + upper, torch.maximum(top, convex))
 
 
-@safe_lines.register(MaxPool)
+@safe_relaxations.register(MaxPool)
 def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval, engine: Engine) -> Windowed:
     """max_i x_i <= t + sum_i relu(x_i - t) for every t; t is what the relaxation's offset stands for.
 
@@ -177,7 +198,7 @@ def max_pool(op: MaxPool, relaxation: Relaxation, interval: Interval, engine: En
     """
     if not isinstance(relaxation, Windowed):
         name = type(relaxation).__name__
-        raise UnsupportedError(f"{safe_lines.name} has no rule for the relaxation {name}")
+        raise UnsupportedError(f"{safe_relaxations.name} has no rule for the relaxation {name}")
     low = op.windows(interval[0], float("-inf"))
     high = op.windows(interval[1], float("-inf"))
     inside = op.windows(torch.ones_like(interval[0][:1, :1]), 0.0) > 0

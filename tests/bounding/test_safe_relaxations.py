@@ -10,7 +10,7 @@ from tests.bounding.single import ACTIVATIONS, DTYPES, F32, alone
 
 from certus.bounding.engine import Engine
 from certus.bounding.outer_range import ranges
-from certus.bounding.safe_lines import safe_lines
+from certus.bounding.safe_relaxations import safe_relaxations
 from certus.graph.activation import MaxPool, Sigmoid, Tanh
 from certus.relax import relaxations
 from certus.threats import L0, L1, L2, Linf
@@ -47,10 +47,10 @@ def misses(op, lines, interval):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_safe_lines_hold_exactly(name, dtype):
+def test_safe_relaxations_hold_exactly(name, dtype):
     op, interval = ACTIVATIONS[name], endpoints(dtype)
     plain = relaxations[type(op)](op, interval)
-    safe = safe_lines[type(op)](op, plain, interval, Engine("torch", interval[0].dtype))
+    safe = safe_relaxations[type(op)](op, plain, interval, Engine("torch", interval[0].dtype))
     assert misses(op, safe, interval) == 0
     scale = 1 + torch.maximum(interval[0].abs(), interval[1].abs())
     loose = (safe.upper_offset - plain.upper_offset) / scale
@@ -64,10 +64,10 @@ def test_ordinary_lines_miss_the_function(name):
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])
-def test_safe_lines_hold_for_the_float_function_densely(name):
+def test_safe_relaxations_hold_for_the_float_function_densely(name):
     """The tangent's side: many points, the function as torch evaluates it in float32."""
     op, interval = ACTIVATIONS[name], endpoints(F32)
-    safe = safe_lines[type(op)](
+    safe = safe_relaxations[type(op)](
         op, relaxations[type(op)](op, interval), interval, Engine("torch", interval[0].dtype)
     )
     share = torch.linspace(0, 1, 2001).view(-1, 1)
@@ -92,7 +92,7 @@ def test_any_slope_becomes_safe(name):
     assert (
         misses(
             op,
-            safe_lines[type(op)](op, shaken, interval, Engine("torch", interval[0].dtype)),
+            safe_relaxations[type(op)](op, shaken, interval, Engine("torch", interval[0].dtype)),
             interval,
         )
         == 0
@@ -107,7 +107,7 @@ def test_a_safe_max_pool_holds_exactly(kernel, stride, padding, dtype):
     low = 0.5 * torch.randn(1, 2, 5, 5, dtype=dtype)
     interval = low, low + torch.rand_like(low) ** 3
     plain = relaxations[MaxPool](op, interval)
-    safe = safe_lines[MaxPool](op, plain, interval, Engine("torch", interval[0].dtype))
+    safe = safe_relaxations[MaxPool](op, plain, interval, Engine("torch", interval[0].dtype))
     assert torch.allclose(safe.offset, plain.offset, rtol=0, atol=200 * torch.finfo(dtype).eps)
     for k in range(20):
         share = torch.rand_like(low) if k % 4 == 0 else torch.rand_like(low).round()
@@ -171,7 +171,7 @@ def test_lines_leave_room_for_the_evaluation_of_an_engine(op):
     """onnxruntime's sigmoid is off by more than an eps however small its value is."""
     interval = torch.full((1, 1), -18.0), torch.full((1, 1), -17.9)
     engine = Engine("onnxruntime", torch.float32)
-    lines = safe_lines[type(op)](op, relaxations[type(op)](op, interval), interval, engine)
+    lines = safe_relaxations[type(op)](op, relaxations[type(op)](op, interval), interval, engine)
     relative, absolute = engine.function(op)
     for x in (-18.0, -17.95, -17.9):
         value = float(op.forward(torch.tensor(x).double()))
