@@ -23,7 +23,6 @@ from certus.evaluation import (
     export,
     read,
 )
-from certus.evaluation.cohen import FIELDS
 from certus.smoothing import Gaussian
 from certus.smoothing.rules import Fixed
 
@@ -129,22 +128,6 @@ def test_a_damaged_log_is_named_with_its_line(tmp_path: Path, line: str, message
     with pytest.raises(FileError, match=message) as caught:
         read(log(tmp_path, line), LogSettings(alpha=0.001))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["sigma_1.2.3", "sigma_...", "sigma_"])
-def test_a_name_with_a_sigma_that_is_no_number(tmp_path, name):
-    path = tmp_path / f"d__n__noise_0.25__test__{name}.tsv"
-    path.write_text("\t".join(FIELDS) + "\n0\t1\t1\t0.3\t1\t1\n")
-    with pytest.raises(FileError, match="does not say sigma"):
-        read(path)
-
-
-@pytest.mark.parametrize("time", ["nan", "inf", "-1", f"{10**19} days, 0:00:01", "1e400"])
-def test_times_that_are_none(tmp_path, time):
-    path = tmp_path / "d__n__noise_0.25__test__sigma_0.5.tsv"
-    path.write_text("\t".join(FIELDS) + f"\n0\t1\t1\t0.3\t1\t{time}\n")
-    with pytest.raises(FileError, match="line 2: is not a line"):
-        read(path)
 
 
 def test_other_files_are_no_logs(tmp_path: Path) -> None:
