@@ -26,7 +26,7 @@ from certus.core.files import (
 
 def special(folder: Path, kind: str) -> Path:
     """What is no regular file, under a name of its own."""
-    path = folder / kind
+    path = folder / "name"
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
@@ -43,22 +43,30 @@ def special(folder: Path, kind: str) -> Path:
     return path
 
 
-KINDS = ("folder", "pipe", "socket", "loop", "zeros", "absent")
+KINDS = {
+    "folder": "name is a folder",
+    "pipe": "name is a pipe",
+    "socket": "name is a socket",
+    "zeros": "name is a device",
+}
+LINKS = {"loop": "name cannot be read .Too many", "absent": "name cannot be read .No such file"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "message"), (KINDS | LINKS).items())
+def test_only_regular_files_are_read(tmp_path: Path, kind: str, message: str) -> None:
     path = special(tmp_path, kind)
-    with pytest.raises(FileError, match=kind) as caught, opened(path, 100):
+    with pytest.raises(FileError, match=message) as caught, opened(path, 100):
         pass
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "absent"])
-def test_only_regular_files_are_replaced(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"), (KINDS | {"loop": "name is a link to itself"}).items()
+)
+def test_only_regular_files_are_replaced(tmp_path: Path, kind: str, message: str) -> None:
     path = special(tmp_path, kind)
     before = path.lstat()
-    with pytest.raises(FileError, match=kind):
+    with pytest.raises(FileError, match=message):
         replace_file(path, b"new")
     assert path.lstat().st_mode == before.st_mode and len(list(tmp_path.iterdir())) == 1
 

@@ -116,7 +116,10 @@ def _refuse_large(onnx: Any, model: Any, values: Sequence[Any]) -> None:
     except Exception:  # what is malformed is refused by the engine
         return
     for result in known.graph.output:
-        affordable([dim.dim_value for dim in result.type.tensor_type.shape.dim])
+        held = sum(
+            value.size for _, value in _given(values)
+        )  # weights may be larger than any value
+        affordable([dim.dim_value for dim in result.type.tensor_type.shape.dim], held)
 
 
 def _line(error: Exception) -> str:

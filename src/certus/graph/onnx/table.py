@@ -141,9 +141,9 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank if rank else 0
 
 
-def affordable(shape: Sequence[Any]) -> Sequence[Any]:
-    """The shape, unless a damaged file asks for more numbers than any network holds."""
-    if math.prod(int(d) for d in shape) > _MOST:
+def affordable(shape: Sequence[Any], given: int = 0) -> Sequence[Any]:
+    """The shape, unless a file asks for more numbers than networks hold, or a few times `given`."""
+    if math.prod(int(d) for d in shape) > max(_MOST, 4 * given):
         raise Unsupported(f"a value of shape {[int(d) for d in shape]}")
     return shape
 
