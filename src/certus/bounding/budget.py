@@ -14,9 +14,7 @@ from certus.graph.op import Elementwise, Input
 
 _CACHED = 2**20  # elements of one tensor of rows: a handful of them stay in a CPU's caches
 _TENSORS = 12  # of a node's size that a method keeps or needs for a moment, by measurement
-_TOGETHER = (
-    2**22
-)  # values of all nodes for inputs that are bounded together: more is slower on a CPU
+_TOGETHER = 2**20  # values of inputs bounded together: more is slower on a CPU
 _ENDING = 8  # times as many where most rows end on the way
 _COPIES = 8  # tensors of that size that are alive at the same time, by measurement
 _LARGE = 2**25 - 2**16  # bytes, the largest block for which glibc moves its threshold
