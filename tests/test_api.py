@@ -8,13 +8,7 @@ from torch import Tensor, nn
 
 import certus
 from certus.attacks import PGD
-from certus.core import (
-    ArgumentError,
-    CertusError,
-    ModelError,
-    UnsupportedError,
-    Verdict,
-)
+from certus.core import ArgumentError, CertusError, ModelError, UnsupportedError, Verdict
 
 NAMES = (
     "trace", "bounds", "certify", "attack", "Linf", "L2", "L1", "Box", "Region", "Smoothed",

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from tests.cli.helpers import SOURCE, run, start
 from tests.cli.test_errors import assert_one_line
+from tests.evaluation.fakes import row
+from tests.evaluation.fakes import run as known
 
-from certus.evaluation import COLUMNS, Ledger
-from certus.evaluation.ledger import RUN_COLUMNS
+from certus.evaluation import Ledger
 
 HOSTILE = {
     "seed": ("certify {m} --method ibp --seed " + "9" * 400, "seed"),
@@ -117,14 +118,11 @@ def test_the_ledger_of_others_is_refused_in_one_line(tmp_path, capsys):
     """Text of runs that Certus writes as JSON, in a file that says something else."""
     ledger = tmp_path / "a.sqlite"
     with Ledger(ledger) as made:
-        values = {str: "x", int: 1, float: 0.5}
-        made.add_run({n: values[k] for n, k in RUN_COLUMNS.items()} | {"card": "[" * 100_000})
-        kind = "Gaussian(sigma=0.5)"
-        evidence = json.dumps({"noise": kind, "alpha": 0.001, "n": 100})
-        blank = {n: values[k] for n, k in COLUMNS.items()} | {"method": "smoothing", "norm": "l2"}
-        made.append(
-            [blank | {"eps": None, "verdict": "", "confidence": 0.999, "evidence": evidence}]
-        )
+        evidence = json.dumps({"noise": "Gaussian(sigma=0.5)", "alpha": 0.001, "n": 100})
+        radius = {"eps": None, "verdict": "", "confidence": 0.999, "evidence": evidence}
+        first = row(0, method="smoothing", norm="l2", run="x", **radius)
+        made.add_run(known(first, card="[" * 100_000))
+        made.append([first])
     words = ("report", ledger, "--out", tmp_path / "a.html")
     assert run(*words) == 0
     capsys.readouterr()

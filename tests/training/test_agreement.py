@@ -115,7 +115,7 @@ REFUSED = {
     "detach behind a zero": (zero_gate, "detach"),
     "straight through": (lambda: Net(lambda n, h: Rounded.apply(h)), "Rounded|round"),
     "straight through by hand": (lambda: Net(lambda n, h: h + (h.round() - h).detach()), "detach"),
-    "clipped gradient": (lambda: Net(lambda n, h: Shortened.apply(h)), "own gradient"),
+    "clipped gradient": (lambda: Net(lambda n, h: Shortened.apply(h)), "gradient of"),
     "hook": (lambda: Net(hooked), "a hook at"),
     "backward hook": (with_hook, "Linear 'first' has a backward hook"),
     "spectral norm": (
@@ -225,5 +225,5 @@ def test_gradients_of_the_inputs_count_where_the_loss_follows_them():
         return module
 
     train(net(), X, Y, Standard(), PLAN)
-    with pytest.raises(ModelError, match="own gradient for the input"):
+    with pytest.raises(ModelError, match="gradient of the input"):
         train(net(), X, Y, Adversarial(steps=1), PLAN)

@@ -99,7 +99,7 @@ def _asked(
     except CertusError:
         raise
     except Exception as error:
-        said = f"{type(error).__name__} {' '.join(str(error).split()):.200}".strip()
+        said = f"{type(error).__name__} {' '.join(str(error).split()):.80}".strip()
         advice = _advice(answer, noise, x, rows)
         raise ModelError(
             f"the module fails on noisy copies {list(rows.shape)} ({said}); {advice}"
@@ -113,8 +113,8 @@ def _advice(
     made, given = _batch(rows.shape[1:]), _batch(x.shape[1:])
     if made != given:
         return (
-            f"{noise!r:.80} makes rows {made} of inputs {given}: the channels, then 1 - channels, "
-            "both 0 where hidden; null=0.0 hides by that value and keeps the input's own shape"
+            f"{type(noise).__name__} makes rows {made} of inputs {given}: the channels, then 1 - channels; null=0.0 "
+            "hides by a value and keeps the shape"
         )
     if _takes(answer, x[None]):
         return f"{list(x.shape)} was read as {len(x)} inputs; hand over a single one as x[None]"

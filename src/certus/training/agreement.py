@@ -267,11 +267,10 @@ def _told(wrong: Sequence[str], found: Sequence[str]) -> str:
     what = [repr(name) if name else "the input" for name in wrong]
     listed = ", ".join(what[:3]) + (f" and {len(what) - 3} more" if len(what) > 3 else "")
     cause = "; ".join(found[:3]) if found else "a function or hook with its own backward pass"
-    way = " or freeze what gets no gradient with requires_grad_(False)" if all(wrong) else ""
+    way = ", or freeze it (requires_grad_(False))" if all(wrong) else ""
     return (
-        f"the model's own gradient for {listed} is not the derivative of what it computes, by which "
-        f"the captured graph would be trained: {cause}; write it without detach, no_grad, hooks and "
-        f"own backward passes{way}"
+        f"the gradient of {listed} is not the derivative of what the model computes: {cause}; write it "
+        f"without detach, no_grad, hooks and own backward passes{way}"
     )
 
 
