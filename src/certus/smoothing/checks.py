@@ -113,8 +113,8 @@ def _advice(
     made, given = _batch(rows.shape[1:]), _batch(x.shape[1:])
     if made != given:
         return (
-            f"{type(noise).__name__} makes rows {made} of inputs {given}: the channels, then 1 - channels; null=0.0 "
-            "hides by a value and keeps the shape"
+            f"{type(noise).__name__} makes rows {made} of inputs {given}: the channels, then "
+            "1 - channels; null=0.0 hides by a value and keeps the shape"
         )
     if _takes(answer, x[None]):
         return f"{list(x.shape)} was read as {len(x)} inputs; hand over a single one as x[None]"
