@@ -29,7 +29,9 @@ def made() -> dict:
 @pytest.fixture
 def net() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    net[2].bias.data -= net(torch.rand(50, 3)).mean(0)  # both classes occur
+    return net
 
 
 def test_the_attack_attacks(made, net):
@@ -37,10 +39,10 @@ def test_the_attack_attacks(made, net):
     x = torch.rand(20, 3)
     y = net(x).argmax(1)
     assert isinstance(attack, Attack) and "samples" in text(attack)
-    found = certus.attack(net, x, y, certus.Linf(0.5), attack)
+    found = certus.attack(net, x, y, certus.Linf(0.1), attack)
     assert bool(found.success.any()) and not bool(found.success.all())
     same = certus.certify(
-        net, x, y, certus.Linf(0.5), certus.certifiers.AttackCertifier(attack=attack)
+        net, x, y, certus.Linf(0.1), certus.certifiers.AttackCertifier(attack=attack)
     )
     assert [v is certus.Verdict.FALSIFIED for v in same.verdict] == found.success.tolist()
 
@@ -48,8 +50,8 @@ def test_the_attack_attacks(made, net):
 def test_the_certifier_certifies(made, net):
     x = torch.rand(20, 3)
     y = net(x).argmax(1)
-    ours = certus.certify(net, x, y, certus.Linf(0.02), made["MineCertifier"]())
-    theirs = certus.certify(net, x, y, certus.Linf(0.02), "crown")
+    ours = certus.certify(net, x, y, certus.Linf(0.01), made["MineCertifier"]())
+    theirs = certus.certify(net, x, y, certus.Linf(0.01), "crown")
     assert ours.method == "mine" and bool(ours.certified.any())
     assert bool((theirs.certified | ~ours.certified).all())
 
