@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.evaluation.fakes import job
 
 from certus.certifiers import certifier
 from certus.evaluation import source
@@ -53,6 +54,23 @@ def test_words_change_no_hash_and_code_does(module):
     assert hashes["one"] == hashes["words"] != hashes["other"]
     method = sys.modules["one"].Method
     assert source.code_of(method()) != source.code_of(sys.modules["other"].Method())
+
+
+def test_a_module_that_is_no_graph_is_keyed_by_its_code_as_well(module):
+    """Its parameters and its repr say nothing of what forward does."""
+    code = "from torch import nn\n\n\nclass Method(nn.Module):\n    def forward(self, x):\n        return x\n"
+
+    def key(text: str) -> str:
+        sys.modules.pop("one", None)
+        importlib.invalidate_caches()
+        source._module.cache_clear()
+        source._file.cache_clear()
+        source._code.cache_clear()
+        return job(model=module("one", text), model_hash="same").key
+
+    first = key(code)
+    assert key(code.replace("return x", "return x  # as it is")) == first
+    assert key(code.replace("return x", "return 2 * x")) != first
 
 
 def test_a_change_of_what_is_imported_changes_the_hash(monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from certus.core import ArgumentError, Certificates, Progress, validate
 from certus.core.claim import Claim
@@ -18,6 +18,7 @@ from certus.core.kinds import text
 from certus.core.progress import silent
 from certus.evaluation.block import Work
 from certus.evaluation.source import code_of, source_hash, version
+from certus.graph import Graph
 from certus.threats import NormBall
 
 
@@ -159,6 +160,14 @@ class Job:
         return self.data.fingerprint()
 
     @property
+    def _parts(self) -> tuple[nn.Module, ...]:
+        """Modules whose code makes the outputs; the fingerprint of a graph holds its operations itself."""
+        original = getattr(self.model, "original", self.model)
+        if isinstance(self.model, Graph) or not isinstance(original, nn.Module):
+            return ()
+        return tuple(original.modules())
+
+    @property
     def key(self) -> str:
         """Hash of all that the rows depend on: claim, weights, data, seed and what computes them."""
         parts = {
@@ -166,7 +175,7 @@ class Job:
             "model": self.model_hash,
             "data": self.data_hash,
             "seed": self.seed,
-            "code": code_of(self.certifier, self.threat),
+            "code": code_of(self.certifier, self.threat, *self._parts),
         }
         return hashlib.sha256(text(parts).encode()).hexdigest()[:16]
 
